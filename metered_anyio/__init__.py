@@ -1,0 +1,1 @@
+"""The core on anyio: clients and a relay for asyncio and trio."""

@@ -1,0 +1,1 @@
+"""Media sources and sinks on top of `metered_anyio`."""

@@ -1,0 +1,1 @@
+"""The sans-IO core: pure state machines for the realtime protocol, its clients and its relay."""

@@ -1,0 +1,191 @@
+"""Every error of the API, in one tree.
+
+    MeteredRealtimeError
+    ├── LocalProtocolError              the driver of a machine broke its contract
+    ├── SignallingError
+    │   ├── NotConnectedError           asked while not connected; nothing was sent
+    │   ├── SignallingConnectError      connect() failed: close_code, close_reason
+    │   ├── ServerRequestError          the server refused: code, message, request_id
+    │   ├── AckTimeoutError             the server did not answer in time
+    │   ├── DisconnectedError           the connection was lost before the answer: code, reason
+    │   └── OversizedPayloadError       over the server's cap; nothing was sent: size, cap
+    │       └── MeteredPeerOversizedError
+    ├── MeteredPeerSendError            code
+    ├── MeteredPeerStateError           code, method, current_state
+    ├── MeteredPeerReplaceTrackError    succeeded, failed
+    ├── ReconcileTimeoutError
+    ├── IceRecoveryExhaustedError       attempts
+    └── DataChannelOverflowError        queued, cap
+
+Codes and fields are stable, messages are for people. Two errors of one class with equal fields are equal, so
+that what a machine answers can be compared, recorded and replayed.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import msgspec
+
+
+class MeteredRealtimeError(Exception):
+    """The root: `except MeteredRealtimeError` catches everything this project raises on purpose."""
+
+    fields: ClassVar[tuple[str, ...]] = ()
+    """Names of the attributes that make the error what it is, in the order its constructor takes them."""
+
+    def _values(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, name) for name in self.fields) if self.fields else self.args
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return self._values() == other._values()
+
+    def __hash__(self) -> int:
+        return hash((type(self), self._values()))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self._values()
+
+
+class LocalProtocolError(MeteredRealtimeError):
+    """A machine was driven wrongly: a bug on this side of the wire, never something a remote did."""
+
+
+class SignallingError(MeteredRealtimeError):
+    """Whatever goes wrong between a client and the server it is connected to."""
+
+
+class NotConnectedError(SignallingError):
+    """The call needs a connection and there is none. Nothing was sent."""
+
+    fields = ("state",)
+
+    def __init__(self, state: str) -> None:
+        super().__init__(f"not connected (the client is {state})")
+        self.state = state
+
+
+class SignallingConnectError(SignallingError):
+    """`connect()` failed. `close_code` is the WebSocket close code, an HTTP status, or 1006."""
+
+    fields = ("close_code", "close_reason")
+
+    def __init__(self, close_code: int, close_reason: str = "") -> None:
+        super().__init__(f"could not connect: {close_code} {close_reason}".rstrip())
+        self.close_code = close_code
+        self.close_reason = close_reason
+
+
+class ServerRequestError(SignallingError):
+    """The server answered a request with an error. `code` is one of the wire protocol's error codes, or unknown."""
+
+    fields = ("code", "message", "request_id")
+
+    def __init__(self, code: str, message: str = "", request_id: str | None = None) -> None:
+        super().__init__(f"{code}: {message}" if message else code)
+        self.code = code
+        self.message = message
+        self.request_id = request_id
+
+
+class AckTimeoutError(SignallingError):
+    """No answer within `timeout` seconds. The server may or may not have done what was asked."""
+
+    fields = ("timeout",)
+
+    def __init__(self, timeout: float) -> None:
+        super().__init__(f"no acknowledgement within {timeout:g} s")
+        self.timeout = timeout
+
+
+class DisconnectedError(SignallingError):
+    """The connection was lost before the answer came. The server may or may not have done what was asked."""
+
+    fields = ("code", "reason")
+
+    def __init__(self, code: int, reason: str = "") -> None:
+        super().__init__(f"disconnected before the acknowledgement: {code} {reason}".rstrip())
+        self.code = code
+        self.reason = reason
+
+
+class OversizedPayloadError(SignallingError):
+    """The serialized `data` has `size` bytes and the server takes `cap`. Nothing was sent."""
+
+    fields = ("size", "cap")
+
+    def __init__(self, size: int, cap: int) -> None:
+        super().__init__(f"the payload has {size} bytes, the server takes at most {cap}")
+        self.size = size
+        self.cap = cap
+
+
+class MeteredPeerOversizedError(OversizedPayloadError):
+    """An `OversizedPayloadError` of a room: a message or a metadata bag over the server's cap."""
+
+
+class MeteredPeerSendError(MeteredRealtimeError):
+    """A room refused to send: `not_joined`, `self_send`, `invalid_args`, `reserved_channel`."""
+
+    fields = ("code",)
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class MeteredPeerStateError(MeteredRealtimeError):
+    """`method` cannot be called in `current_state`: `invalid_state`, `track_already_attached`."""
+
+    fields = ("code", "method", "current_state")
+
+    def __init__(self, code: str, method: str, current_state: str) -> None:
+        super().__init__(f"{code}: {method}() while {current_state}")
+        self.code = code
+        self.method = method
+        self.current_state = current_state
+
+
+class ReplaceTrackFailure(msgspec.Struct, frozen=True):
+    """One peer to which a track could not be replaced, and why."""
+
+    peer_id: str
+    err: Exception
+
+
+class MeteredPeerReplaceTrackError(MeteredRealtimeError):
+    """A track was replaced for the peers in `succeeded`, and not for those in `failed`."""
+
+    fields = ("succeeded", "failed")
+
+    def __init__(self, succeeded: tuple[str, ...], failed: tuple[ReplaceTrackFailure, ...]) -> None:
+        super().__init__(f"replaced for {len(succeeded)} peers, failed for {len(failed)}")
+        self.succeeded = succeeded
+        self.failed = failed
+
+
+class ReconcileTimeoutError(MeteredRealtimeError):
+    """No presence snapshot came after a reconnect, however often the room asked for one."""
+
+
+class IceRecoveryExhaustedError(MeteredRealtimeError):
+    """A peer connection could not be brought back in `attempts` tries."""
+
+    fields = ("attempts",)
+
+    def __init__(self, attempts: int) -> None:
+        super().__init__(f"the connection could not be recovered in {attempts} attempts")
+        self.attempts = attempts
+
+
+class DataChannelOverflowError(MeteredRealtimeError):
+    """`queued` sends wait on a data channel already and `cap` is all it takes."""
+
+    fields = ("queued", "cap")
+
+    def __init__(self, queued: int, cap: int) -> None:
+        super().__init__(f"{queued} sends are waiting, the cap is {cap}")
+        self.queued = queued
+        self.cap = cap

@@ -1,0 +1,102 @@
+"""Orders: what to do, in the imperative. A driver carries them out one after the other and reports back in facts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+Level: TypeAlias = Literal["debug", "info", "warning", "error"]
+
+
+class Order(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """The base of everything a machine can ask of its driver."""
+
+
+class OpenLink(Order, frozen=True):
+    """Open a link to `target`, and report `LinkUp` or `LinkDown`. `target` may hold a credential: never log it."""
+
+    link: int
+    target: str
+
+
+class AcceptLink(Order, frozen=True):
+    """Complete the handshake of a link that asked to come in, and report `LinkUp`."""
+
+    link: int
+
+
+class RefuseLink(Order, frozen=True):
+    """Answer a link that asked to come in with an HTTP error, and forget it."""
+
+    link: int
+    status: int
+    reason: str
+    retry_after: int | None = None
+    """Seconds for a `Retry-After` header."""
+
+
+class Send(Order, frozen=True):
+    """Write one text message (UTF-8 JSON) to a link."""
+
+    link: int
+    payload: bytes
+
+
+class Broadcast(Order, frozen=True):
+    """Write the same text message to many links, in the order given; `skip` is left out if it is among them."""
+
+    links: Iterable[int]
+    payload: bytes
+    skip: int | None = None
+
+
+class PingLink(Order, frozen=True):
+    """Write a WebSocket ping to a link; the pong comes back as `Heard`."""
+
+    link: int
+
+
+class CloseLink(Order, frozen=True):
+    """Close a link. What was sent before it is still delivered, unless `abort` says to throw it away."""
+
+    link: int
+    code: int
+    reason: str = ""
+    abort: bool = False
+
+
+class Answer(Order, frozen=True):
+    """The outcome of an `Asked`: exactly one for each that was not withdrawn."""
+
+    op: int
+    value: Any = None
+    error: Exception | None = None
+
+
+class Begin(Order, frozen=True):
+    """Start work that a machine cannot do itself, and report `EffectDone` under the same number."""
+
+    effect: int
+    work: Any
+
+
+class Abandon(Order, frozen=True):
+    """Stop work that was begun; its result is no longer wanted."""
+
+    effect: int
+
+
+class Tell(Order, frozen=True):
+    """Hand an event to the application."""
+
+    event: Any
+
+
+class Note(Order, frozen=True):
+    """Write a line to the log. Neither the message nor the context ever holds a secret."""
+
+    level: Level
+    message: str
+    context: dict[str, Any] = {}
