@@ -1,0 +1,88 @@
+"""Requests in flight: who waits for which acknowledgement, and until when.
+
+Every request waits equally long, so the oldest entry is always the first to run out, and the order in which
+entries were made is all the bookkeeping that time needs.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from metered_proto.client.calls import Subscribe
+from metered_proto.errors import AckTimeoutError, DisconnectedError
+from metered_proto.facts import Fact, LinkDown, Withdrawn, Woken
+from metered_proto.machine import Deadline, Micros, micros
+from metered_proto.orders import Answer, Order
+
+
+class Request(msgspec.Struct, gc=False):
+    """One request in flight. `op` is None once its caller has stopped waiting."""
+
+    op: int | None
+    due: Micros
+    subscribe: Subscribe | None = None
+    """For a subscribe: what the subscriptions have to hear the outcome of."""
+
+
+class Ledger:
+    """The requests of one connection after another, by request id."""
+
+    def __init__(self, ack_timeout: float) -> None:
+        self._timeout = micros(ack_timeout)
+        self._seconds = ack_timeout
+        self._open: dict[str, Request] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def __contains__(self, request_id: object) -> bool:
+        return request_id in self._open
+
+    @property
+    def deadline(self) -> Deadline | None:
+        """When the oldest request runs out of time."""
+        for request in self._open.values():
+            return Deadline(request.due, "ack")
+        return None
+
+    def enter(self, now: Micros, op: int, subscribe: Subscribe | None = None) -> str:
+        """Enter a request that is about to be sent; returns its request id."""
+        request_id = str(op)
+        self._open[request_id] = Request(op, now + self._timeout, subscribe)
+        return request_id
+
+    def settle(self, request_id: str) -> Request | None:
+        """Take out the request that an answer came for, if it is one of ours."""
+        return self._open.pop(request_id, None)
+
+    def handle(self, now: Micros, fact: Fact) -> list[Order]:
+        """Time out what is due; fail everything when the link is lost; forget who no longer waits."""
+        match fact:
+            case Woken():
+                return self._expire(now)
+            case LinkDown(_, code, reason):
+                lost, self._open = self._open, {}
+                return [
+                    Answer(request.op, error=DisconnectedError(code, reason))
+                    for request in lost.values()
+                    if request.op is not None
+                ]
+            case Withdrawn(op):
+                # The entry stays: its answer is still on the way, and must not pass for somebody else's.
+                request = self._open.get(str(op))
+                if request is not None:
+                    request.op = None
+            case _:
+                pass
+        return []
+
+    def _expire(self, now: Micros) -> list[Order]:
+        orders: list[Order] = []
+        while self._open:
+            request_id = next(iter(self._open))
+            if self._open[request_id].due > now:
+                break
+            request = self._open.pop(request_id)
+            if request.op is not None:
+                orders.append(Answer(request.op, error=AckTimeoutError(self._seconds)))
+        return orders

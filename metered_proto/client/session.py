@@ -1,0 +1,520 @@
+"""One signalling connection that comes back: the client as a whole.
+
+Theory of operation
+-------------------
+A session is always in one phase. A `Connect` starts an attempt: where tokens are used, one is fetched first; then
+a link is opened, and the server has to say `welcome`. From then on the session is online, and requests go out.
+
+When an attempt fails or the connection is lost, the close code decides (`metered_proto.wire.close_codes`): either
+it is final, or the ladder says how long to wait before the next attempt. The very first connect is different:
+when it fails, it is reported and the session is idle again, ready for another `Connect`
+(`ReconnectOptions.retry_first` lifts that).
+
+What each phase needs to know lives in the phase and dies with it. Where a phase can lead is the table below, and
+there is no other way: the next phase is looked up in it.
+
+The parts are machines of their own: the heartbeat watches the link, the ledger knows who waits for which
+acknowledgement, the subscriptions know what to restore. They are told about a link only between its `welcome` and
+its end.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+
+from metered_proto.client.calls import Close, Connect, FetchToken, Publish, SendTo, Subscribe, Unsubscribe
+from metered_proto.client.heartbeat import Heartbeat
+from metered_proto.client.ladder import Ladder
+from metered_proto.client.ledger import Ledger
+from metered_proto.client.subscriptions import Subscriptions
+from metered_proto.entropy import Entropy
+from metered_proto.errors import (
+    LocalProtocolError,
+    MeteredRealtimeError,
+    NotConnectedError,
+    OversizedPayloadError,
+    ServerRequestError,
+    SignallingConnectError,
+)
+from metered_proto.events import (
+    Connected,
+    Direct,
+    Disconnected,
+    GoingAway,
+    IceServer,
+    Message,
+    Presence,
+    ServerError,
+    StateChange,
+    TokenProviderError,
+)
+from metered_proto.facts import (
+    Asked,
+    EffectDone,
+    Fact,
+    Heard,
+    LinkBlocked,
+    LinkDown,
+    LinkDrained,
+    LinkUp,
+    Received,
+    Withdrawn,
+    Woken,
+)
+from metered_proto.machine import Composite, Deadline, Micros, micros
+from metered_proto.orders import Abandon, Answer, Begin, CloseLink, Note, OpenLink, Order, Send, Tell
+from metered_proto.settings import ClientSettings
+from metered_proto.wire.close_codes import WsCloseCode, verdict
+from metered_proto.wire.codec import Malformed, decode_server_frame, encode_frame
+from metered_proto.wire.ice_servers import parse_ice_servers
+from metered_proto.wire.messages import (
+    DEFAULT_MAX_MESSAGE_SIZE,
+    Ack,
+    AnyServerFrame,
+    ErrorFrame,
+    GoingAwayFrame,
+    PublishFrame,
+    SendFrame,
+    SubscribeFrame,
+    UnsubscribeFrame,
+    Welcome,
+)
+from metered_proto.wire.scrub import scrub
+from metered_proto.wire.urls import attempt_url
+
+State: TypeAlias = Literal["idle", "connecting", "connected", "reconnecting", "closed"]
+"""What the application sees."""
+
+PhaseName: TypeAlias = Literal["idle", "fetching", "opening", "greeting", "online", "waiting", "closed"]
+
+Trigger: TypeAlias = Literal[
+    "fetch",  # an attempt begins, and needs a token
+    "open",  # an attempt begins with the key, or the token has come
+    "up",  # the link is open
+    "welcome",  # the server let us in
+    "retry",  # the attempt failed or the connection is lost, and another attempt will be made
+    "fail",  # the first connect failed, or its caller no longer wants it
+    "end",  # nothing will be tried any more
+    "close",  # the application closes
+]
+
+TRANSITIONS: Final[dict[tuple[PhaseName, Trigger], PhaseName]] = {
+    ("idle", "fetch"): "fetching",
+    ("idle", "open"): "opening",
+    ("idle", "close"): "closed",
+    ("fetching", "open"): "opening",
+    ("fetching", "retry"): "waiting",
+    ("fetching", "fail"): "idle",
+    ("fetching", "end"): "closed",
+    ("fetching", "close"): "closed",
+    ("opening", "up"): "greeting",
+    ("opening", "retry"): "waiting",
+    ("opening", "fail"): "idle",
+    ("opening", "end"): "closed",
+    ("opening", "close"): "closed",
+    ("greeting", "welcome"): "online",
+    ("greeting", "retry"): "waiting",
+    ("greeting", "fail"): "idle",
+    ("greeting", "end"): "closed",
+    ("greeting", "close"): "closed",
+    ("online", "retry"): "waiting",
+    ("online", "end"): "closed",
+    ("online", "close"): "closed",
+    ("waiting", "fetch"): "fetching",
+    ("waiting", "open"): "opening",
+    ("waiting", "fail"): "idle",
+    ("waiting", "close"): "closed",
+}
+
+TOKEN_FAILURES_TO_TELL: Final = 3
+"""From this many failures of the token provider in a row, the application is told of each."""
+
+MAX_RETRY_AFTER: Final[Micros] = micros(600)
+"""However long a server asks us to stay away, we look again after ten minutes."""
+
+
+_EVENTS: Final = (Message, Direct, Presence)
+"""The frames that are events as they are."""
+
+
+class Phase(msgspec.Struct):
+    """What a phase has to know. `timer` is when it runs out, if it does."""
+
+    name: PhaseName
+    timer: Deadline | None = None
+    link: int | None = None
+    effect: int | None = None
+
+
+class Counters(msgspec.Struct):
+    """What happened so far, for people who watch."""
+
+    connects: int = 0
+    reconnects: int = 0
+    malformed_frames: int = 0
+
+
+class ClientSession(Composite):
+    """The machine of a signalling client.
+
+    Give it the calls of `metered_proto.client.calls` as `Asked`; carry out `OpenLink`, `Send`, `CloseLink`,
+    `Begin(FetchToken)`, `Abandon`, `Answer`, `Tell` and `Note`. One link is open at a time; facts about any
+    other are ignored.
+    """
+
+    def __init__(self, settings: ClientSettings, entropy: Entropy) -> None:
+        self._settings = settings
+        self._heartbeat = Heartbeat(settings.inactivity_timeout)
+        self._ledger = Ledger(settings.ack_timeout)
+        self._subscriptions = Subscriptions(keep=settings.auto_resubscribe, ack_timeout=settings.ack_timeout)
+        self._ladder = None if settings.reconnect is None else Ladder(settings.reconnect, entropy.fork("ladder"))
+        self.parts = (self._ledger, self._subscriptions, self._heartbeat)
+        self._phase = Phase("idle")
+        self._connecting: list[int] = []  # the ops of everybody who waits in connect()
+        self._links = 0
+        self._effects = 0
+        self._token_failures = 0
+        self._floor: Micros = 0  # the earliest time at which the server wants to see us again
+        self.counters = Counters()
+        self.peer_id: str | None = None
+        self.max_message_size = DEFAULT_MAX_MESSAGE_SIZE
+        self.ice_servers: tuple[IceServer, ...] = ()
+
+    # --- what can be asked of it at any time ---
+
+    @property
+    def state(self) -> State:
+        """The state that the application sees."""
+        match self._phase.name:
+            case "idle" | "closed" as name:
+                return name
+            case "online":
+                return "connected"
+            case _:
+                return "reconnecting" if self.counters.connects else "connecting"
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The channels and patterns that are, or will be again, subscribed to."""
+        return self._subscriptions.channels
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests wait for their acknowledgement."""
+        return len(self._ledger)
+
+    @property
+    def deadline(self) -> Deadline | None:
+        """The soonest of the phase's own timer and those of the parts."""
+        own, parts = self._phase.timer, super().deadline
+        return parts if own is None or (parts is not None and parts.at < own.at) else own
+
+    def handle(self, now: Micros, fact: Fact) -> list[Order]:
+        """Take in one fact. Raises `LocalProtocolError` for a call or a fact that is not for a client."""
+        match fact:
+            case Received(link, payloads):
+                return self._received(now, link, payloads) if link == self._phase.link else []
+            case Asked(op, call):
+                return self._asked(now, op, call)
+            case Heard(link):
+                if link == self._phase.link:
+                    self._heartbeat.heard(now)
+                return []
+            case Woken():
+                return self._woken(now)
+            case LinkUp(link):
+                return self._link_up(now, link)
+            case LinkDown(link, code, reason):
+                return self._lost(now, code, reason) if link == self._phase.link else []
+            case EffectDone(effect, result, error):
+                return self._token_came(now, result, error) if effect == self._phase.effect else []
+            case Withdrawn(op):
+                return self._withdrawn(now, fact, op)
+            case LinkBlocked() | LinkDrained():
+                # Back-pressure is left to those who wait for their acknowledgements.
+                return []
+            case _:
+                raise LocalProtocolError(f"{type(fact).__name__} is not for a client")
+
+    # --- the phases ---
+
+    def _enter(
+        self, trigger: Trigger, timer: Deadline | None = None, *, link: int | None = None, effect: int | None = None
+    ) -> list[Order]:
+        before = self.state
+        self._phase = Phase(TRANSITIONS[self._phase.name, trigger], timer, link, effect)
+        after = self.state
+        if before == after:
+            return []
+        return [Note("info", "state", {"from": before, "to": after}), Tell(StateChange(before, after))]
+
+    def _attempt(self, now: Micros) -> list[Order]:
+        if self._settings.api_key is not None:
+            return self._open(now, attempt_url(self._settings.url, "key", self._settings.api_key))
+        self._effects += 1
+        timer = Deadline(now + micros(self._settings.token_provider_timeout), "token")
+        return [*self._enter("fetch", timer, effect=self._effects), Begin(self._effects, FetchToken())]
+
+    def _open(self, now: Micros, target: str) -> list[Order]:
+        self._links += 1
+        timer = Deadline(now + micros(self._settings.open_timeout), "open")
+        return [*self._enter("open", timer, link=self._links), OpenLink(self._links, target)]
+
+    def _token_came(self, now: Micros, token: object, error: Exception | None) -> list[Order]:
+        if error is None and not isinstance(token, str):
+            error = TypeError(f"the token provider returned {type(token).__name__}, not str")
+        elif error is None and not token:
+            error = ValueError("the token provider returned an empty token")
+        if error is None:
+            self._token_failures = 0
+            return self._open(now, attempt_url(self._settings.url, "token", str(token)))
+        return self._token_failed(now, error)
+
+    def _token_failed(self, now: Micros, error: Exception) -> list[Order]:
+        self._token_failures += 1
+        orders = self._lost(now, 1006, f"the token provider failed: {type(error).__name__}", error)
+        if self._token_failures >= TOKEN_FAILURES_TO_TELL:
+            orders.append(Tell(TokenProviderError(self._token_failures, error)))
+        return orders
+
+    def _link_up(self, now: Micros, link: int) -> list[Order]:
+        if self._phase.name != "opening" or link != self._phase.link:
+            return []
+        return self._enter("up", Deadline(now + micros(self._settings.welcome_timeout), "welcome"), link=link)
+
+    def _welcomed(self, now: Micros, link: int, welcome: Welcome) -> list[Order]:
+        is_reconnect = self.counters.connects > 0
+        orders = self._enter("welcome", link=link)
+        self.counters.connects += 1
+        self.counters.reconnects += is_reconnect
+        self._floor = 0
+        if self._ladder is not None:
+            self._ladder.reset()
+        self._heartbeat.handle(now, LinkUp(link))
+        self.peer_id = welcome.peer_id
+        self.max_message_size = welcome.max_message_size if welcome.max_message_size > 0 else DEFAULT_MAX_MESSAGE_SIZE
+        metadata = welcome.metadata if isinstance(welcome.metadata, dict) else {}
+        self.ice_servers = parse_ice_servers(metadata.get("iceServers")) or self.ice_servers
+        orders.append(
+            Tell(
+                Connected(
+                    welcome.peer_id,
+                    welcome.server_time,
+                    welcome.expires_at,
+                    is_reconnect,
+                    self.max_message_size,
+                    self.ice_servers,
+                )
+            )
+        )
+        orders += self._subscriptions.replay(now, link)
+        return orders + self._answer_connects(None)
+
+    def _lost(self, now: Micros, code: int, reason: str, cause: Exception | None = None) -> list[Order]:
+        """The attempt failed, or the connection is gone. What now?"""
+        reason = scrub(reason)
+        orders: list[Order] = []
+        was_online = self._phase.name == "online"
+        if was_online and self._phase.link is not None:
+            down = LinkDown(self._phase.link, code, reason)
+            for part in self.parts:
+                orders += part.handle(now, down)
+        first = self.counters.connects == 0
+        options = self._settings.reconnect
+        delay: Micros | None = None
+        ruling = verdict(code, can_refresh=self._settings.api_key is None)
+        if ruling.reconnect and self._ladder is not None and (not first or (options and options.retry_first)):
+            delay = self._ladder.climb(max(ruling.min_delay, self._floor - now))
+        context = {"code": code, "reason": reason}
+        if delay is not None:
+            orders += self._enter("retry", Deadline(now + delay, "reconnect"))
+            orders.append(Note("warning", "connection lost" if was_online else "attempt failed", context))
+            if was_online:
+                orders.append(Tell(Disconnected(code, reason, will_reconnect=True)))
+            return orders
+        error = SignallingConnectError(code, reason)
+        error.__cause__ = cause
+        if first:
+            orders += self._enter("fail")
+            orders.append(Note("error", "could not connect", context))
+            if self._ladder is not None:
+                self._ladder.reset()
+        else:
+            orders += self._enter("end")
+            orders.append(Note("error", "disconnected for good", context))
+            orders.append(Tell(Disconnected(code, reason, will_reconnect=False)))
+        return orders + self._answer_connects(error)
+
+    def _answer_connects(self, error: MeteredRealtimeError | None) -> list[Order]:
+        waiting, self._connecting = self._connecting, []
+        return [Answer(op, error=error) for op in waiting]
+
+    def _woken(self, now: Micros) -> list[Order]:
+        orders: list[Order] = []
+        phase = self._phase
+        if phase.timer is not None and phase.timer.at <= now:
+            orders += self._phase_ran_out(now, phase)
+        orders += self.wake(now)
+        if self._heartbeat.silent and self._phase.name == "online":
+            orders += self._lost(now, WsCloseCode.INACTIVITY, "nothing arrived in time")
+        return orders
+
+    def _phase_ran_out(self, now: Micros, phase: Phase) -> list[Order]:
+        if phase.effect is not None:
+            return [Abandon(phase.effect), *self._token_failed(now, TimeoutError("the token provider took too long"))]
+        if phase.link is None:
+            return self._attempt(now)
+        if phase.name == "opening":
+            return [CloseLink(phase.link, 1006, abort=True), *self._lost(now, 1006, "the connection timed out")]
+        reason = "no welcome came"
+        return [CloseLink(phase.link, WsCloseCode.INACTIVITY, reason), *self._lost(now, 1006, reason)]
+
+    def _leave(self, code: int, reason: str) -> list[Order]:
+        """Let go of whatever the phase holds."""
+        if self._phase.effect is not None:
+            return [Abandon(self._phase.effect)]
+        if self._phase.link is not None:
+            return [CloseLink(self._phase.link, code, reason)]
+        return []
+
+    # --- the application ---
+
+    def _asked(self, now: Micros, op: int, call: object) -> list[Order]:
+        match call:
+            case Publish(channel, data):
+                return self._carry(now, op, data, PublishFrame(channel, data, str(op)))
+            case SendTo(peer_id, data):
+                return self._carry(now, op, data, SendFrame(peer_id, data, str(op)))
+            case Subscribe():
+                return self._subscribe(now, op, call)
+            case Unsubscribe(channel):
+                return self._unsubscribe(now, op, channel)
+            case Connect():
+                return self._connect(now, op)
+            case Close(code, reason):
+                return self._close(now, op, code, reason)
+            case _:
+                raise LocalProtocolError(f"{type(call).__name__} is not a call to a client")
+
+    def _carry(self, now: Micros, op: int, data: msgspec.Raw, frame: PublishFrame | SendFrame) -> list[Order]:
+        if self._phase.name != "online" or self._phase.link is None:
+            return [Answer(op, error=NotConnectedError(self.state))]
+        size = memoryview(data).nbytes
+        if size > self.max_message_size:
+            return [Answer(op, error=OversizedPayloadError(size, self.max_message_size))]
+        self._ledger.enter(now, op)
+        return [Send(self._phase.link, encode_frame(frame))]
+
+    def _subscribe(self, now: Micros, op: int, call: Subscribe) -> list[Order]:
+        if self._phase.name != "online" or self._phase.link is None:
+            return [Answer(op, error=NotConnectedError(self.state))]
+        request_id = self._ledger.enter(now, op, call)
+        self._subscriptions.wish(call, request_id)
+        frame = SubscribeFrame(call.channel, call.include_sender_metadata, request_id)
+        return [Send(self._phase.link, encode_frame(frame))]
+
+    def _unsubscribe(self, now: Micros, op: int, channel: str) -> list[Order]:
+        # Even without a connection: what is not wanted any more must not be restored.
+        self._subscriptions.drop(channel)
+        if self._phase.name != "online" or self._phase.link is None:
+            return [Answer(op, error=NotConnectedError(self.state))]
+        request_id = self._ledger.enter(now, op)
+        return [Send(self._phase.link, encode_frame(UnsubscribeFrame(channel, request_id)))]
+
+    def _connect(self, now: Micros, op: int) -> list[Order]:
+        match self._phase.name:
+            case "online":
+                return [Answer(op)]
+            case "closed":
+                return [Answer(op, error=NotConnectedError("closed"))]
+            case "idle":
+                self._connecting.append(op)
+                return self._attempt(now)
+            case _:
+                self._connecting.append(op)
+                return []
+
+    def _close(self, now: Micros, op: int, code: int, reason: str) -> list[Order]:
+        if self._phase.name == "closed":
+            return [Answer(op)]
+        orders = self._leave(code, reason)
+        if self._phase.name == "online" and self._phase.link is not None:
+            down = LinkDown(self._phase.link, code, reason)
+            for part in self.parts:
+                orders += part.handle(now, down)
+        orders += self._enter("close")
+        orders.append(Tell(Disconnected(code, reason, will_reconnect=False)))
+        orders += self._answer_connects(SignallingConnectError(code, reason or "closed by the application"))
+        return [*orders, Answer(op)]
+
+    def _withdrawn(self, now: Micros, fact: Withdrawn, op: int) -> list[Order]:
+        if op not in self._connecting:
+            return self._ledger.handle(now, fact)
+        self._connecting.remove(op)
+        if self._connecting or self.counters.connects:
+            return []
+        # Nobody waits for the first connect any more, so it is called off.
+        if self._ladder is not None:
+            self._ladder.reset()
+        return [*self._leave(1000, "called off"), *self._enter("fail")]
+
+    # --- the server ---
+
+    def _received(self, now: Micros, link: int, payloads: list[str | bytes]) -> list[Order]:
+        self._heartbeat.heard(now)
+        orders: list[Order] = []
+        for payload in payloads:
+            frame = decode_server_frame(payload)
+            if self._phase.name != "online":
+                orders += self._greeted(now, link, frame)
+            elif isinstance(frame, _EVENTS):
+                orders.append(Tell(frame))
+            elif isinstance(frame, Ack):
+                orders += self._settled(now, frame.request_id, None)
+            elif isinstance(frame, ErrorFrame):
+                orders += self._refused(now, frame)
+            elif isinstance(frame, GoingAwayFrame):
+                orders += self._going_away(now, frame)
+            elif isinstance(frame, Malformed):
+                orders += self._dropped(frame)
+            # A pong, or a second welcome, says no more than that the server is there.
+        return orders
+
+    def _greeted(self, now: Micros, link: int, frame: AnyServerFrame | Malformed) -> list[Order]:
+        if isinstance(frame, Welcome):
+            return self._welcomed(now, link, frame)
+        return self._dropped(frame if isinstance(frame, Malformed) else Malformed("early", "ahead of the welcome"))
+
+    def _settled(self, now: Micros, request_id: str, error: ServerRequestError | None) -> list[Order]:
+        request = self._ledger.settle(request_id)
+        if request is None:
+            return self._subscriptions.replayed(now, request_id, error)
+        if request.subscribe is not None:
+            self._subscriptions.settled(request.subscribe, request_id, refused=error is not None)
+        return [] if request.op is None else [Answer(request.op, error=error)]
+
+    def _refused(self, now: Micros, frame: ErrorFrame) -> list[Order]:
+        request_id, message = frame.request_id, scrub(frame.message)
+        if request_id is not None and (request_id in self._ledger or request_id in self._subscriptions):
+            return self._settled(now, request_id, ServerRequestError(frame.code, message, request_id))
+        if request_id is None and frame.code == "unknown_type":
+            return []  # an older server's answer to our ping
+        return [
+            Note("warning", "the server reports an error", {"code": frame.code, "message": message}),
+            Tell(ServerError(frame.code, message, request_id)),
+        ]
+
+    def _going_away(self, now: Micros, frame: GoingAwayFrame) -> list[Order]:
+        wait = min(max(round(min(frame.retry_after_ms, 1e9) * 1000), 0), MAX_RETRY_AFTER)
+        self._floor = now + wait
+        return [Tell(GoingAway(wait // 1000))]
+
+    def _dropped(self, frame: Malformed) -> list[Order]:
+        # Noted at the 1st, 2nd, 4th, 8th …, or whoever sends them decides how fast the log grows.
+        self.counters.malformed_frames += 1
+        count = self.counters.malformed_frames
+        if count & (count - 1):
+            return []
+        return [Note("warning", "dropped a frame", {"code": frame.code, "reason": frame.reason, "count": count})]

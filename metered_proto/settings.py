@@ -1,0 +1,102 @@
+"""Options: frozen, and validated when they are made, so that a bad value is an error at the caller's line."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+from metered_proto.wire.urls import check_url
+
+
+def _number(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
+    if math.isnan(value):
+        raise ValueError(f"{name} must not be NaN")
+    return float(value)
+
+
+def check_duration(name: str, value: object) -> float:
+    """A duration in seconds that has to come to an end: finite and above zero."""
+    number = _number(name, value)
+    if not 0 < number < math.inf:
+        raise ValueError(f"{name} must be a finite number of seconds above 0, not {number:g}")
+    return number
+
+
+class ReconnectOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How a lost connection is brought back.
+
+    The n-th attempt waits `min(initial_delay * multiplier ** (n - 1), max_delay)` seconds, give or take
+    `jitter_ratio` of that. After `max_attempts` failures in a row (`math.inf`: never) the client gives up.
+    `retry_first` lets the very first `connect()` climb the same ladder instead of failing at once, for a device
+    that boots before its network does.
+    """
+
+    initial_delay: float = 0.5
+    multiplier: float = 2.0
+    max_delay: float = 30.0
+    jitter_ratio: float = 0.2
+    max_attempts: float = 100
+    retry_first: bool = False
+
+    def __post_init__(self) -> None:
+        check_duration("initial_delay", self.initial_delay)
+        if not 1 <= _number("multiplier", self.multiplier) < math.inf:
+            raise ValueError(f"multiplier must be finite and at least 1, not {self.multiplier:g}")
+        if check_duration("max_delay", self.max_delay) < self.initial_delay:
+            raise ValueError("max_delay must not be shorter than initial_delay")
+        if not 0 <= _number("jitter_ratio", self.jitter_ratio) <= 1:
+            raise ValueError(f"jitter_ratio must be between 0 and 1, not {self.jitter_ratio:g}")
+        attempts = _number("max_attempts", self.max_attempts)
+        if attempts < 1 or (attempts != math.inf and attempts != int(attempts)):
+            raise ValueError(f"max_attempts must be a whole number of at least 1, or infinite, not {attempts:g}")
+        if not isinstance(self.retry_first, bool):
+            raise TypeError("retry_first must be True or False")
+
+
+class SubscribeOptions(msgspec.Struct, frozen=True):
+    """`include_sender_metadata`: have each message stamped with what its sender's token says about the sender."""
+
+    include_sender_metadata: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.include_sender_metadata, bool):
+            raise TypeError("include_sender_metadata must be True or False")
+
+
+class ClientSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that a signalling client's machine has to know. Durations are float seconds.
+
+    `api_key` None means that a token is fetched before every attempt. An `inactivity_timeout` of zero, below
+    zero or infinity turns the keepalive off.
+    """
+
+    api_key: str | None
+    url: str = "wss://rms.metered.ca"
+    reconnect: ReconnectOptions | None = ReconnectOptions()
+    inactivity_timeout: float = 60.0
+    token_provider_timeout: float = 10.0
+    auto_resubscribe: bool = True
+    open_timeout: float = 10.0
+    welcome_timeout: float = 10.0
+    ack_timeout: float = 15.0
+
+    def __post_init__(self) -> None:
+        if self.api_key is not None:
+            if not isinstance(self.api_key, str):
+                raise TypeError(f"api_key must be a str, not {type(self.api_key).__name__}")
+            if not self.api_key:
+                raise ValueError("api_key must not be empty")
+        check_url(self.url)
+        if self.reconnect is not None and not isinstance(self.reconnect, ReconnectOptions):
+            raise TypeError(f"reconnect must be ReconnectOptions or a bool, not {type(self.reconnect).__name__}")
+        _number("inactivity_timeout", self.inactivity_timeout)
+        for name in ("token_provider_timeout", "open_timeout", "welcome_timeout", "ack_timeout"):
+            check_duration(name, getattr(self, name))
+        if not isinstance(self.auto_resubscribe, bool):
+            raise TypeError("auto_resubscribe must be True or False")
+
+    def __repr__(self) -> str:
+        return f"ClientSettings(url={self.url!r}, api_key={'***' if self.api_key else None})"
