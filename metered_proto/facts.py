@@ -21,14 +21,20 @@ class Fact(msgspec.Struct, frozen=True, tag=True, gc=False):
 class LinkAsked(Fact, frozen=True):
     """Somebody wants a link to us: a WebSocket upgrade came, and waits for `AcceptLink` or `RefuseLink`.
 
-    `target` is the request target as sent (path and query, so it may hold a credential), `origin` the `Origin`
-    header if there was one, `address` the network address of the remote, without its port.
+    `target` is the request target as sent (path and query, so it may hold a credential, which the repr leaves
+    out), `origin` the `Origin` header if there was one, `address` the network address of the remote, without its
+    port.
     """
 
     link: int
     target: str
     address: str
     origin: str | None = None
+
+    def __repr__(self) -> str:
+        path, mark, _ = self.target.partition("?")
+        shown = path + mark + "…" * len(mark)
+        return f"LinkAsked(link={self.link}, target={shown!r}, address={self.address!r}, origin={self.origin!r})"
 
 
 class LinkUp(Fact, frozen=True):
@@ -93,11 +99,18 @@ class Withdrawn(Fact, frozen=True):
 
 
 class EffectDone(Fact, frozen=True):
-    """Work that a `Begin` ordered is finished: with a result, or with the error that ended it."""
+    """Work that a `Begin` ordered is finished: with a result, or with the error that ended it.
+
+    The result may be a token, so the repr shows no more than its type.
+    """
 
     effect: int
     result: Any = None
     error: Exception | None = None
+
+    def __repr__(self) -> str:
+        result = None if self.result is None else f"<{type(self.result).__name__}>"
+        return f"EffectDone(effect={self.effect}, result={result}, error={self.error!r})"
 
 
 class Woken(Fact, frozen=True):

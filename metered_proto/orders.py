@@ -15,10 +15,17 @@ class Order(msgspec.Struct, frozen=True, tag=True, gc=False):
 
 
 class OpenLink(Order, frozen=True):
-    """Open a link to `target`, and report `LinkUp` or `LinkDown`. `target` may hold a credential: never log it."""
+    """Open a link to `target`, and report `LinkUp` or `LinkDown`.
+
+    The query of `target` may hold a credential: never log it. The repr leaves it out.
+    """
 
     link: int
     target: str
+
+    def __repr__(self) -> str:
+        address, mark, _ = self.target.partition("?")
+        return f"OpenLink(link={self.link}, target={address + mark + '…' * len(mark)!r})"
 
 
 class AcceptLink(Order, frozen=True):
