@@ -27,6 +27,10 @@ class OpenLink(Order, frozen=True):
         address, mark, _ = self.target.partition("?")
         return f"OpenLink(link={self.link}, target={address + mark + '…' * len(mark)!r})"
 
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        # msgspec has one of its own, for the rich library, and it would show the credential.
+        return [("link", self.link), ("target", self.target.partition("?")[0])]
+
 
 class AcceptLink(Order, frozen=True):
     """Complete the handshake of a link that asked to come in, and report `LinkUp`."""

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import msgspec
 
-from metered_proto.wire.urls import check_url
+from metered_proto.wire.urls import check_credential, check_url
 
 
 def _number(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} must be a number, not {type(value).__name__}")
-    if math.isnan(value):
+    try:
+        number = float(value)
+    except OverflowError:
+        raise ValueError(f"{name} is far too large") from None
+    if math.isnan(number):
         raise ValueError(f"{name} must not be NaN")
-    return float(value)
+    return number
 
 
 def check_duration(name: str, value: object) -> float:
@@ -85,10 +90,7 @@ class ClientSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if self.api_key is not None:
-            if not isinstance(self.api_key, str):
-                raise TypeError(f"api_key must be a str, not {type(self.api_key).__name__}")
-            if not self.api_key:
-                raise ValueError("api_key must not be empty")
+            check_credential("api_key", self.api_key)
         check_url(self.url)
         if self.reconnect is not None and not isinstance(self.reconnect, ReconnectOptions):
             raise TypeError(f"reconnect must be ReconnectOptions or a bool, not {type(self.reconnect).__name__}")
@@ -100,3 +102,7 @@ class ClientSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"ClientSettings(url={self.url!r}, api_key={'***' if self.api_key else None})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        # msgspec has one of its own, for the rich library, and it would show the key.
+        return [("url", self.url), ("api_key", "***" if self.api_key else None)]

@@ -5,6 +5,8 @@ Names and data are checked where a call is made, so a session never sees a bad o
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from metered_proto.wire.channels import check_channel, check_peer_id
@@ -17,6 +19,10 @@ class Call(msgspec.Struct, frozen=True, tag=True, gc=False):
 
 class Connect(Call, frozen=True):
     """Answered once the server's welcome came, or with `SignallingConnectError`."""
+
+
+MAX_CLOSE_REASON: Final = 123
+"""Bytes of UTF-8 that fit into a close frame beside the code (RFC 6455, section 5.5)."""
 
 
 class Close(Call, frozen=True):
@@ -32,6 +38,12 @@ class Close(Call, frozen=True):
             raise ValueError(f"code must be 1000 or between 3000 and 4999, not {self.code}")
         if not isinstance(self.reason, str):
             raise TypeError(f"reason must be a str, not {type(self.reason).__name__}")
+        try:
+            size = len(self.reason.encode())
+        except UnicodeEncodeError:
+            raise ValueError("reason must not hold a lone surrogate: UTF-8 cannot carry it") from None
+        if size > MAX_CLOSE_REASON:
+            raise ValueError(f"reason must not be longer than {MAX_CLOSE_REASON} bytes of UTF-8, not {size}")
 
 
 class Subscribe(Call, frozen=True):
@@ -42,6 +54,8 @@ class Subscribe(Call, frozen=True):
 
     def __post_init__(self) -> None:
         check_channel(self.channel)
+        if not isinstance(self.include_sender_metadata, bool):
+            raise TypeError("include_sender_metadata must be True or False")
 
 
 class Unsubscribe(Call, frozen=True):
@@ -59,10 +73,13 @@ class Publish(Call, frozen=True):
     channel: str
     data: msgspec.Raw
 
+    def __post_init__(self) -> None:
+        check_channel(self.channel)
+
     @classmethod
     def of(cls, channel: str, data: object) -> Publish:
         """Check the name, serialize the data. Raises `TypeError` or `ValueError`."""
-        return cls(check_channel(channel), msgspec.Raw(encode_data(data)))
+        return cls(channel, msgspec.Raw(encode_data(data)))
 
 
 class SendTo(Call, frozen=True):
@@ -71,10 +88,13 @@ class SendTo(Call, frozen=True):
     peer_id: str
     data: msgspec.Raw
 
+    def __post_init__(self) -> None:
+        check_peer_id(self.peer_id)
+
     @classmethod
     def of(cls, peer_id: str, data: object) -> SendTo:
         """Check the id, serialize the data. Raises `TypeError` or `ValueError`."""
-        return cls(check_peer_id(peer_id), msgspec.Raw(encode_data(data)))
+        return cls(peer_id, msgspec.Raw(encode_data(data)))
 
 
 class FetchToken(msgspec.Struct, frozen=True, tag=True):

@@ -26,7 +26,8 @@ class Heartbeat:
 
     def __init__(self, inactivity_timeout: float) -> None:
         on = 0 < inactivity_timeout < math.inf
-        self._timeout: Micros | None = micros(inactivity_timeout) if on else None
+        # At least a microsecond for each third.
+        self._timeout: Micros | None = max(micros(inactivity_timeout), 3) if on else None
         self._link: int | None = None
         self._last: Micros = 0
         self._pings = 0  # since the last sign of life

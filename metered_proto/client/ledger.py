@@ -21,7 +21,9 @@ class Request(msgspec.Struct, gc=False):
     op: int | None
     due: Micros
     subscribe: Subscribe | None = None
-    """For a subscribe: what the subscriptions have to hear the outcome of."""
+    """For a subscribe: what the subscriptions have to hear the outcome of, ..."""
+    serial: int = 0
+    """... and the number they gave it."""
 
 
 class Ledger:
@@ -45,10 +47,10 @@ class Ledger:
             return Deadline(request.due, "ack")
         return None
 
-    def enter(self, now: Micros, op: int, subscribe: Subscribe | None = None) -> str:
+    def enter(self, now: Micros, op: int, subscribe: Subscribe | None = None, serial: int = 0) -> str:
         """Enter a request that is about to be sent; returns its request id."""
         request_id = str(op)
-        self._open[request_id] = Request(op, now + self._timeout, subscribe)
+        self._open[request_id] = Request(op, now + self._timeout, subscribe, serial)
         return request_id
 
     def settle(self, request_id: str) -> Request | None:

@@ -21,6 +21,7 @@ its end.
 from __future__ import annotations
 
 from typing import Final, Literal, TypeAlias
+from urllib.parse import quote
 
 import msgspec
 
@@ -81,8 +82,8 @@ from metered_proto.wire.messages import (
     UnsubscribeFrame,
     Welcome,
 )
-from metered_proto.wire.scrub import scrub
-from metered_proto.wire.urls import attempt_url
+from metered_proto.wire.scrub import MASK, scrub
+from metered_proto.wire.urls import attempt_url, check_credential
 
 State: TypeAlias = Literal["idle", "connecting", "connected", "reconnecting", "closed"]
 """What the application sees."""
@@ -134,6 +135,8 @@ TOKEN_FAILURES_TO_TELL: Final = 3
 MAX_RETRY_AFTER: Final[Micros] = micros(600)
 """However long a server asks us to stay away, we look again after ten minutes."""
 
+SHORTEST_SECRET: Final = 8
+"""A credential shorter than this is none: it would be found in ordinary words."""
 
 _EVENTS: Final = (Message, Direct, Presence)
 """The frames that are events as they are."""
@@ -154,6 +157,7 @@ class Counters(msgspec.Struct):
     connects: int = 0
     reconnects: int = 0
     malformed_frames: int = 0
+    server_errors: int = 0
 
 
 class ClientSession(Composite):
@@ -177,6 +181,7 @@ class ClientSession(Composite):
         self._effects = 0
         self._token_failures = 0
         self._floor: Micros = 0  # the earliest time at which the server wants to see us again
+        self._credential = settings.api_key or ""  # the latest, so that it can be kept out of what a server says
         self.counters = Counters()
         self.peer_id: str | None = None
         self.max_message_size = DEFAULT_MAX_MESSAGE_SIZE
@@ -198,7 +203,7 @@ class ClientSession(Composite):
     @property
     def channels(self) -> tuple[str, ...]:
         """The channels and patterns that are, or will be again, subscribed to."""
-        return self._subscriptions.channels
+        return () if self._phase.name == "closed" else self._subscriptions.channels
 
     @property
     def in_flight(self) -> int:
@@ -263,21 +268,21 @@ class ClientSession(Composite):
         return [*self._enter("open", timer, link=self._links), OpenLink(self._links, target)]
 
     def _token_came(self, now: Micros, token: object, error: Exception | None) -> list[Order]:
-        if error is None and not isinstance(token, str):
-            error = TypeError(f"the token provider returned {type(token).__name__}, not str")
-        elif error is None and not token:
-            error = ValueError("the token provider returned an empty token")
-        if error is None:
-            self._token_failures = 0
-            return self._open(now, attempt_url(self._settings.url, "token", str(token)))
-        return self._token_failed(now, error)
+        if error is not None:
+            return self._token_failed(now, error)
+        try:
+            self._credential = check_credential("the provider's token", token)
+        except (TypeError, ValueError) as problem:
+            return self._token_failed(now, problem.with_traceback(None))
+        self._token_failures = 0
+        return self._open(now, attempt_url(self._settings.url, "token", self._credential))
 
     def _token_failed(self, now: Micros, error: Exception) -> list[Order]:
         self._token_failures += 1
-        orders = self._lost(now, 1006, f"the token provider failed: {type(error).__name__}", error)
+        orders: list[Order] = []
         if self._token_failures >= TOKEN_FAILURES_TO_TELL:
-            orders.append(Tell(TokenProviderError(self._token_failures, error)))
-        return orders
+            orders.append(Tell(TokenProviderError(self._token_failures, error)))  # first: what follows may be the end
+        return orders + self._lost(now, 1006, f"the token provider failed: {type(error).__name__}", error)
 
     def _link_up(self, now: Micros, link: int) -> list[Order]:
         if self._phase.name != "opening" or link != self._phase.link:
@@ -314,7 +319,7 @@ class ClientSession(Composite):
 
     def _lost(self, now: Micros, code: int, reason: str, cause: Exception | None = None) -> list[Order]:
         """The attempt failed, or the connection is gone. What now?"""
-        reason = scrub(reason)
+        reason = self._clean(reason)
         orders: list[Order] = []
         was_online = self._phase.name == "online"
         if was_online and self._phase.link is not None:
@@ -410,8 +415,7 @@ class ClientSession(Composite):
     def _subscribe(self, now: Micros, op: int, call: Subscribe) -> list[Order]:
         if self._phase.name != "online" or self._phase.link is None:
             return [Answer(op, error=NotConnectedError(self.state))]
-        request_id = self._ledger.enter(now, op, call)
-        self._subscriptions.wish(call, request_id)
+        request_id = self._ledger.enter(now, op, call, self._subscriptions.wish(call))
         frame = SubscribeFrame(call.channel, call.include_sender_metadata, request_id)
         return [Send(self._phase.link, encode_frame(frame))]
 
@@ -463,6 +467,8 @@ class ClientSession(Composite):
     # --- the server ---
 
     def _received(self, now: Micros, link: int, payloads: list[str | bytes]) -> list[Order]:
+        if self._phase.name == "opening":
+            raise LocalProtocolError("Received ahead of LinkUp")
         self._heartbeat.heard(now)
         orders: list[Order] = []
         for payload in payloads:
@@ -492,29 +498,42 @@ class ClientSession(Composite):
         if request is None:
             return self._subscriptions.replayed(now, request_id, error)
         if request.subscribe is not None:
-            self._subscriptions.settled(request.subscribe, request_id, refused=error is not None)
+            self._subscriptions.settled(request.subscribe, request.serial, refused=error is not None)
         return [] if request.op is None else [Answer(request.op, error=error)]
 
     def _refused(self, now: Micros, frame: ErrorFrame) -> list[Order]:
-        request_id, message = frame.request_id, scrub(frame.message)
+        request_id, code, message = frame.request_id, self._clean(frame.code), self._clean(frame.message)
         if request_id is not None and (request_id in self._ledger or request_id in self._subscriptions):
-            return self._settled(now, request_id, ServerRequestError(frame.code, message, request_id))
-        if request_id is None and frame.code == "unknown_type":
+            return self._settled(now, request_id, ServerRequestError(code, message, request_id))
+        if request_id is None and code == "unknown_type":
             return []  # an older server's answer to our ping
-        return [
-            Note("warning", "the server reports an error", {"code": frame.code, "message": message}),
-            Tell(ServerError(frame.code, message, request_id)),
-        ]
+        self.counters.server_errors += 1
+        orders: list[Order] = [Tell(ServerError(code, message, request_id))]
+        if _is_milestone(self.counters.server_errors):
+            context = {"code": code[:100], "message": message[:500], "count": self.counters.server_errors}
+            orders.append(Note("warning", "the server reports an error", context))
+        return orders
 
     def _going_away(self, now: Micros, frame: GoingAwayFrame) -> list[Order]:
-        wait = min(max(round(min(frame.retry_after_ms, 1e9) * 1000), 0), MAX_RETRY_AFTER)
+        wait = round(min(max(frame.retry_after_ms, 0), MAX_RETRY_AFTER / 1000) * 1000)
         self._floor = now + wait
         return [Tell(GoingAway(wait // 1000))]
 
     def _dropped(self, frame: Malformed) -> list[Order]:
-        # Noted at the 1st, 2nd, 4th, 8th …, or whoever sends them decides how fast the log grows.
         self.counters.malformed_frames += 1
         count = self.counters.malformed_frames
-        if count & (count - 1):
+        if not _is_milestone(count):
             return []
         return [Note("warning", "dropped a frame", {"code": frame.code, "reason": frame.reason, "count": count})]
+
+    def _clean(self, text: str) -> str:
+        """What a server or a driver says, without secrets: not even our own, whatever it looks like."""
+        if len(self._credential) >= SHORTEST_SECRET:
+            for secret in (self._credential, quote(self._credential, safe="")):
+                text = text.replace(secret, MASK)
+        return scrub(text)
+
+
+def _is_milestone(count: int) -> bool:
+    """The 1st, 2nd, 4th, 8th …: what a server does is noted then, or it would decide how fast the log grows."""
+    return not count & (count - 1)

@@ -29,11 +29,14 @@ class Wish(msgspec.Struct, gc=False):
     include_sender_metadata: bool
     """As in the latest subscribe."""
 
+    first: int
+    """The serial number of its first subscribe: what came before was unsubscribed, and decides nothing any more."""
+
+    latest: int
+    """The serial number of its latest subscribe: a refusal of an older one decides nothing any more."""
+
     established: bool | None = None
     """As in the latest subscribe that the server took, None where it took none yet: what a refusal falls back to."""
-
-    request_id: str = ""
-    """The latest subscribe: the outcome of an older one decides nothing any more."""
 
 
 class Replay(msgspec.Struct, frozen=True, gc=False):
@@ -42,6 +45,8 @@ class Replay(msgspec.Struct, frozen=True, gc=False):
     channel: str
     attempt: int
     due: Micros
+    serial: int = 0
+    include_sender_metadata: bool = False
 
 
 class Subscriptions:
@@ -52,7 +57,7 @@ class Subscriptions:
         self._timeout = micros(ack_timeout)
         self._wishes: dict[str, Wish] = {}
         self._link: int | None = None
-        self._counter = 0
+        self._serial = 0  # numbers every subscribe, the application's and our own
         # Everything in one of these waits equally long, so the first in is the first due.
         self._in_flight: dict[str, Replay] = {}  # by request id
         self._again: dict[str, Replay] = {}  # by channel
@@ -74,28 +79,31 @@ class Subscriptions:
 
     # --- what the application does ---
 
-    def wish(self, call: Subscribe, request_id: str) -> None:
-        """A subscribe goes out. It takes the place of any replay of the same channel."""
+    def wish(self, call: Subscribe) -> int:
+        """A subscribe goes out; returns its serial number. It takes the place of any replay of the same channel."""
         self._again.pop(call.channel, None)
+        self._serial += 1
         wish = self._wishes.get(call.channel)
         if wish is None:
-            wish = self._wishes[call.channel] = Wish(call.include_sender_metadata)
-        wish.include_sender_metadata = call.include_sender_metadata
-        wish.request_id = request_id
+            self._wishes[call.channel] = Wish(call.include_sender_metadata, self._serial, self._serial)
+        else:
+            wish.include_sender_metadata = call.include_sender_metadata
+            wish.latest = self._serial
+        return self._serial
 
     def drop(self, channel: str) -> None:
         """An unsubscribe goes out, or would if there were a connection."""
         self._wishes.pop(channel, None)
         self._again.pop(channel, None)
 
-    def settled(self, call: Subscribe, request_id: str, *, refused: bool) -> None:
+    def settled(self, call: Subscribe, serial: int, *, refused: bool) -> None:
         """The server answered a subscribe of the application's."""
         wish = self._wishes.get(call.channel)
-        if wish is None:
+        if wish is None or serial < wish.first:
             return
         if not refused:
             wish.established = call.include_sender_metadata
-        elif wish.request_id == request_id:
+        elif wish.latest == serial:
             if wish.established is None:
                 del self._wishes[call.channel]
             else:
@@ -144,20 +152,23 @@ class Subscriptions:
 
     def _ask(self, now: Micros, channel: str, attempt: int) -> Order:
         assert self._link is not None  # replays live and die with a link
-        self._counter += 1
-        request_id = f"s{self._counter}"
+        self._serial += 1
+        request_id = f"s{self._serial}"
         wish = self._wishes[channel]
-        wish.request_id = request_id
-        self._in_flight[request_id] = Replay(channel, attempt, now + self._timeout)
-        return Send(self._link, encode_frame(SubscribeFrame(channel, wish.include_sender_metadata, request_id)))
+        wish.latest = self._serial
+        include = wish.include_sender_metadata
+        self._in_flight[request_id] = Replay(channel, attempt, now + self._timeout, self._serial, include)
+        return Send(self._link, encode_frame(SubscribeFrame(channel, include, request_id)))
 
     def _outcome(self, now: Micros, request_id: str, replay: Replay, error: ServerRequestError | None) -> list[Order]:
         wish = self._wishes.get(replay.channel)
-        if wish is None or wish.request_id != request_id:
-            return []  # unsubscribed, or subscribed anew, in the meantime
+        if wish is None or replay.serial < wish.first:
+            return []  # unsubscribed in the meantime
         if error is None:
-            wish.established = wish.include_sender_metadata
+            wish.established = replay.include_sender_metadata
             return []
+        if replay.serial != wish.latest:
+            return []  # subscribed anew in the meantime
         context = {"channel": replay.channel, "code": error.code, "attempt": replay.attempt}
         if replay.attempt <= RETRIES:
             self._again[replay.channel] = Replay(replay.channel, replay.attempt + 1, now + RETRY_AFTER)

@@ -1,7 +1,7 @@
 """Text to frames and back, for both ends of the wire.
 
 Decoding never raises for what a remote sent. Nearly every frame takes the short way through one typed decoder.
-What that refuses is looked at again, slowly: optional metadata of a wrong shape reads as absent, a lone
+What that refuses is looked at again, slowly: an optional field of a wrong shape reads as absent, a lone
 surrogate (which browsers do send, escaped) becomes U+FFFD, and only what is bad even then is reported as bad.
 """
 
@@ -114,18 +114,40 @@ def _mend_server_frame(text: str | bytes) -> AnyServerFrame | Malformed:
     kind = frame.get("type")
     if not isinstance(kind, str) or kind not in _SERVER_TYPES:
         return Malformed("unknown_type", "an unknown frame type")
-    for name in ("metadata", "fromMetadata"):
-        if not isinstance(frame.get(name), dict):
-            frame.pop(name, None)
-    if kind == "presence":
-        for name in ("joined", "left"):
-            for peer in frame[name] if isinstance(frame.get(name), list) else ():
-                if isinstance(peer, dict) and not isinstance(peer.get("metadata"), dict):
-                    peer.pop("metadata", None)
+    for name in _WHOLE:
+        if isinstance(frame.get(name), float):
+            frame[name] = int(frame[name])
+    _drop_misshapen(frame)
+    for name in ("joined", "left"):
+        for peer in frame.get(name, ()):
+            if isinstance(peer, dict):
+                _drop_misshapen(peer)
     try:
         return cast(AnyServerFrame, msgspec.convert(frame, AnyServerFrame))
     except _BAD_TEXT:
         return Malformed("malformed_message", f"a malformed {kind}")
+
+
+# Fields that a frame can do without, whatever its type, and the types that JSON may have for them.
+_OPTIONAL: dict[str, tuple[type, ...]] = {
+    "metadata": (dict,),
+    "fromMetadata": (dict,),
+    "joined": (list,),
+    "left": (list,),
+    "expiresAt": (int,),
+    "serverTime": (int,),
+    "maxMessageSize": (int,),
+    "retryAfterMs": (int, float),
+    "requestId": (str,),
+    "message": (str,),
+}
+_WHOLE = ("expiresAt", "serverTime", "maxMessageSize")
+
+
+def _drop_misshapen(fields: JsonObject) -> None:
+    for name, types in _OPTIONAL.items():
+        if name in fields and type(fields[name]) not in types:
+            del fields[name]
 
 
 def _mend_client_frame(text: str | bytes) -> AnyClientFrame | Malformed:
@@ -147,7 +169,8 @@ def _mend_client_frame(text: str | bytes) -> AnyClientFrame | Malformed:
 
 
 def _has_non_finite(data: object) -> bool:
-    waiting: list[Any] = [msgspec.to_builtins(data)]
+    # What is serialized already (`msgspec.Raw`) is the caller's own business.
+    waiting: list[Any] = [msgspec.to_builtins(data, enc_hook=lambda serialized: None)]
     while waiting:
         value = waiting.pop()
         if isinstance(value, float) and not math.isfinite(value):

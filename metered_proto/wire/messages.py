@@ -6,17 +6,21 @@ What a server sends and an application is told as it came (`message`, `direct`, 
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 
 from metered_proto.events import Direct, Message, Presence
+from metered_proto.wire.channels import MAX_REQUEST_ID
 
 DEFAULT_MAX_MESSAGE_SIZE = 65_536
 """Bytes of serialized `data`, where a `welcome` does not say."""
 
 MAX_INBOUND_BYTES = 1 << 20
 """A message longer than this ends the connection with 1009."""
+
+RequestId: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_REQUEST_ID)]
+"""What a client calls a request: the decoder takes no other."""
 
 # --- client to server ---------------------------------------------------------------------------------------
 
@@ -36,14 +40,14 @@ class SubscribeFrame(ClientFrame, frozen=True, tag="subscribe"):
 
     channel: str
     include_sender_metadata: bool = False
-    request_id: str | None = None
+    request_id: RequestId | None = None
 
 
 class UnsubscribeFrame(ClientFrame, frozen=True, tag="unsubscribe"):
     """Stop listening."""
 
     channel: str
-    request_id: str | None = None
+    request_id: RequestId | None = None
 
 
 class PublishFrame(ClientFrame, frozen=True, tag="publish"):
@@ -51,7 +55,7 @@ class PublishFrame(ClientFrame, frozen=True, tag="publish"):
 
     channel: str
     data: msgspec.Raw = msgspec.Raw()
-    request_id: str | None = None
+    request_id: RequestId | None = None
 
 
 class SendFrame(ClientFrame, frozen=True, tag="send"):
@@ -59,13 +63,13 @@ class SendFrame(ClientFrame, frozen=True, tag="send"):
 
     to: str
     data: msgspec.Raw = msgspec.Raw()
-    request_id: str | None = None
+    request_id: RequestId | None = None
 
 
 class PingFrame(ClientFrame, frozen=True, tag="ping"):
     """Answered with `pong`."""
 
-    request_id: str | None = None
+    request_id: RequestId | None = None
 
 
 AnyClientFrame: TypeAlias = SubscribeFrame | UnsubscribeFrame | PublishFrame | SendFrame | PingFrame

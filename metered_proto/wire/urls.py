@@ -1,4 +1,4 @@
-"""Where the service lives: checking a server URL, and the address of one connection attempt."""
+"""Where the service lives: checking a server URL and a credential, and the address of one connection attempt."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 def check_url(url: str) -> str:
     """Return the server URL without a trailing slash.
 
-    `wss:` anywhere, `ws:` to this machine only; a host, perhaps a port, and nothing else. Raises `TypeError` or
-    `ValueError`, and never shows the URL, which may have been given with a credential in it.
+    `wss:` anywhere, `ws:` to this machine only; a host, perhaps a port, and nothing else. An international name is
+    written in its ASCII form (RFC 5890). Raises `TypeError` or `ValueError`, and never shows the URL, which may have
+    been given with a credential in it.
     """
     if not isinstance(url, str):
         raise TypeError(f"url must be a str, not {type(url).__name__}")
     problem = "url must be wss://HOST[:PORT]"
-    if any(character <= " " or character in '\\"<>' for character in url):
+    if any(not "!" <= character <= "~" or character in '\\"<>' for character in url):
         raise ValueError(f"{problem}: it holds a character that no URL has")
     try:
         parts = urlsplit(url)
@@ -38,6 +39,17 @@ def check_url(url: str) -> str:
     if parts.scheme == "ws" and host not in LOCAL_HOSTS:
         raise ValueError(f"{problem}: ws, without TLS, is for localhost, 127.0.0.1 and ::1 only")
     return url.rstrip("/")
+
+
+def check_credential(name: str, credential: object) -> str:
+    """Return a key or a token that can go into a URL. Raises `TypeError` or `ValueError`, and never shows it."""
+    if not isinstance(credential, str):
+        raise TypeError(f"{name} must be a str, not {type(credential).__name__}")
+    if not credential:
+        raise ValueError(f"{name} must not be empty")
+    if any("\ud800" <= character <= "\udfff" for character in credential):
+        raise ValueError(f"{name} must not hold a lone surrogate: UTF-8 cannot carry it")
+    return credential
 
 
 def attempt_url(url: str, kind: Literal["key", "token"], credential: str) -> str:
