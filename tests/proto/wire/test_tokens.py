@@ -7,7 +7,6 @@ import hashlib
 import hmac
 import json
 import pickle
-import warnings
 from types import MappingProxyType
 from typing import Any
 
@@ -90,12 +89,9 @@ class TestMint:
         assert (claims.metadata, claims.peer_metadata) == ({}, {})
 
     def test_what_it_looks_like_to_another_library_user(self) -> None:
-        token = minted(channels=["a"], permissions=["send"], metadata={"a": 1}, peer_metadata={"b": 2})
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", jwt.InsecureKeyLengthWarning)
-            payload = jwt.decode(
-                token, SECRET, algorithms=["HS256"], options={"verify_exp": False, "verify_iat": False}
-            )
+        secret = "s" * 32
+        token = minted(secret=secret, channels=["a"], permissions=["send"], metadata={"a": 1}, peer_metadata={"b": 2})
+        payload = jwt.decode(token, secret, algorithms=["HS256"], options={"verify_exp": False, "verify_iat": False})
         assert jwt.get_unverified_header(token) == {"alg": "HS256", "typ": "JWT", "kid": KEY_ID}
         assert payload == {
             "sub": "device-1",
@@ -242,7 +238,7 @@ class TestVerify:
             ({"alg": "HS256", "kid": [KEY_ID]}, "cannot be read"),
             ({"alg": "HS256", "kid": KEY_ID, "crit": ["b64"], "b64": True}, "extension"),
             ({"alg": "HS256", "kid": KEY_ID, "b64": True}, "extension"),
-            ({"alg": "HS256", "kid": KEY_ID, "crit": ["x"], "x": 1}, "cannot be read"),
+            ({"alg": "HS256", "kid": KEY_ID, "crit": ["x"], "x": 1}, "the header"),
             ({"kid": KEY_ID}, "algorithm"),
             ([], "cannot be read"),
             (b"{", "cannot be read"),
