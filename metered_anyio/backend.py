@@ -1,0 +1,330 @@
+"""What asyncio and trio do differently, in one place.
+
+The rest of the package is written against `Backend`: a clock, a callback after the current pass of the loop, a
+one-shot waiter, an alarm that can be moved, a watch on a socket, and tasks that belong to nobody's nursery. anyio
+has most of these, but as something to await; here they are calls, so that a fact is handled to its end in the very
+callback that brought it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+import anyio
+import anyio.lowlevel
+
+if TYPE_CHECKING:
+    import trio
+
+T = TypeVar("T")
+
+_log = logging.getLogger("metered_anyio")
+
+Callback = Callable[[], object]
+
+
+class Waiter(Protocol[T]):
+    """Something to await that is settled once, from the same thread. `asyncio.Future` is one."""
+
+    def done(self) -> bool:
+        """Settled or cancelled."""
+        ...
+
+    def set_result(self, result: T, /) -> None:
+        """Let the one who waits go on with `result`."""
+        ...
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        """Raise `exception` where somebody waits."""
+        ...
+
+    def __await__(self) -> Generator[Any, None, T]: ...
+
+
+class Alarm(Protocol):
+    """Calls back once after the time it is set to. It may do so early: whoever sets it looks at the clock."""
+
+    def set(self, at: float | None) -> None:
+        """Move the alarm to `at` (the backend's clock, seconds), or let it rest."""
+        ...
+
+
+class Watch(Protocol):
+    """A callback for as long as something holds: here, that a socket can be read or written."""
+
+    def cancel(self) -> None:
+        """Stop watching. Idempotent."""
+        ...
+
+
+class Backend(Protocol):
+    """An event loop, as this package needs it. All calls are made from the loop's own thread."""
+
+    name: str
+
+    def time(self) -> float:
+        """The loop's clock, in seconds."""
+        ...
+
+    def call_soon(self, callback: Callback, /) -> object:
+        """Call back after everything that is ready now has had its turn."""
+        ...
+
+    def waiter(self) -> Waiter[Any]:
+        """A new waiter."""
+        ...
+
+    def alarm(self, callback: Callback) -> Alarm:
+        """A new alarm, at rest."""
+        ...
+
+    def watch_readable(self, sock: socket.socket, callback: Callback) -> Watch:
+        """Call back whenever `sock` can be read, until cancelled. Cancel before closing the socket."""
+        ...
+
+    def watch_writable(self, sock: socket.socket, callback: Callback) -> Watch:
+        """Call back whenever `sock` can be written, until cancelled. Cancel before closing the socket."""
+        ...
+
+    def spawn(self, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run a task in the background. It must not raise."""
+        ...
+
+
+def current_backend() -> Backend:
+    """The backend of the running event loop. Raises anyio's `NoEventLoopError` (a `RuntimeError`) outside of one."""
+    native = anyio.lowlevel.current_token().native_token
+    if isinstance(native, asyncio.AbstractEventLoop):
+        return AsyncioBackend(native)
+    return TrioBackend()
+
+
+# --- asyncio ------------------------------------------------------------------------------------------------
+
+
+class AsyncioBackend:
+    """asyncio, uvloop included."""
+
+    name = "asyncio"
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._tasks: set[asyncio.Task[None]] = set()  # the loop itself holds tasks only weakly
+        self.time = loop.time
+        self.call_soon = loop.call_soon
+        self.waiter: Callable[[], asyncio.Future[Any]] = loop.create_future
+
+    def alarm(self, callback: Callback) -> Alarm:
+        return _AsyncioAlarm(self._loop, callback)
+
+    def watch_readable(self, sock: socket.socket, callback: Callback) -> Watch:
+        return _AsyncioWatch(self._loop.add_reader, self._loop.remove_reader, sock.fileno(), callback)
+
+    def watch_writable(self, sock: socket.socket, callback: Callback) -> Watch:
+        return _AsyncioWatch(self._loop.add_writer, self._loop.remove_writer, sock.fileno(), callback)
+
+    def spawn(self, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        task = self._loop.create_task(run())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+class _AsyncioAlarm:
+    __slots__ = ("_callback", "_handle", "_loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, callback: Callback) -> None:
+        self._loop = loop
+        self._callback = callback
+        self._handle: asyncio.TimerHandle | None = None
+
+    def set(self, at: float | None) -> None:
+        handle = self._handle
+        if handle is not None:
+            # An earlier call does no harm, and moving the handle would cost more than a needless wake-up.
+            if at is not None and handle.when() <= at:
+                return
+            handle.cancel()
+        self._handle = None if at is None else self._loop.call_at(at, self._ring)
+
+    def _ring(self) -> None:
+        self._handle = None
+        self._callback()
+
+
+class _AsyncioWatch:
+    __slots__ = ("_descriptor", "_remove")
+
+    def __init__(
+        self,
+        add: Callable[[int, Callback], object],
+        remove: Callable[[int], object],
+        descriptor: int,
+        callback: Callback,
+    ) -> None:
+        self._remove = remove
+        self._descriptor: int | None = descriptor
+        add(descriptor, callback)
+
+    def cancel(self) -> None:
+        if self._descriptor is not None:
+            self._remove(self._descriptor)
+            self._descriptor = None
+
+
+# --- trio ---------------------------------------------------------------------------------------------------
+
+
+class TrioBackend:
+    """trio. What asyncio does with a callback takes a small system task here."""
+
+    name = "trio"
+
+    def __init__(self) -> None:
+        import trio
+
+        self._trio = trio
+        self._token = trio.lowlevel.current_trio_token()
+        self.time = trio.current_time
+
+    def waiter(self) -> Waiter[Any]:
+        return _TrioWaiter(self._trio)
+
+    def call_soon(self, callback: Callback) -> object:
+        self._token.run_sync_soon(_contained, callback)
+        return None
+
+    def alarm(self, callback: Callback) -> Alarm:
+        return _TrioAlarm(self, callback)
+
+    def watch_readable(self, sock: socket.socket, callback: Callback) -> Watch:
+        return _TrioWatch(self, self._trio.lowlevel.wait_readable, sock, callback)
+
+    def watch_writable(self, sock: socket.socket, callback: Callback) -> Watch:
+        return _TrioWatch(self, self._trio.lowlevel.wait_writable, sock, callback)
+
+    def spawn(self, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        async def contained() -> None:
+            try:
+                await run()
+            except Exception:
+                _log.exception("a background task failed")
+
+        self._trio.lowlevel.spawn_system_task(contained)
+
+
+def _contained(callback: Callback) -> None:
+    # What escapes from a system task or from such a callback takes the whole run down, so a bug is logged, as
+    # asyncio would log it. Only Cancelled, at the end of the run, is let through.
+    try:
+        callback()
+    except Exception:
+        _log.exception("a callback failed")
+
+
+class _TrioWaiter(Generic[T]):
+    __slots__ = ("_done", "_exception", "_result", "_task", "_trio")
+
+    def __init__(self, trio_module: Any) -> None:
+        self._trio = trio_module  # not `import`ed at every waiter
+        self._task: Any = None
+        self._done = False
+        self._result: T | None = None
+        self._exception: BaseException | None = None
+
+    def done(self) -> bool:
+        return self._done
+
+    def set_result(self, result: T, /) -> None:
+        self._result = result
+        self._settle()
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        self._exception = exception
+        self._settle()
+
+    def _settle(self) -> None:
+        self._done = True
+        if self._task is not None:
+            task, self._task = self._task, None
+            self._trio.lowlevel.reschedule(task)
+
+    def __await__(self) -> Generator[Any, None, T]:
+        return self._wait().__await__()
+
+    async def _wait(self) -> T:
+        if not self._done:
+            self._task = self._trio.lowlevel.current_task()
+            await self._trio.lowlevel.wait_task_rescheduled(self._give_up)
+        if self._exception is not None:
+            raise self._exception
+        return self._result  # type: ignore[return-value]
+
+    def _give_up(self, _: object) -> trio.lowlevel.Abort:
+        self._task = None
+        self._done = True
+        succeeded: trio.lowlevel.Abort = self._trio.lowlevel.Abort.SUCCEEDED
+        return succeeded
+
+
+class _TrioAlarm:
+    """A task that sleeps in a cancel scope whose deadline is moved; it runs only while the alarm is set."""
+
+    __slots__ = ("_at", "_backend", "_callback", "_scope")
+
+    def __init__(self, backend: TrioBackend, callback: Callback) -> None:
+        self._backend = backend
+        self._callback = callback
+        self._at: float | None = None
+        self._scope: anyio.CancelScope | None = None
+
+    def set(self, at: float | None) -> None:
+        rings, self._at = self._at, at
+        if at is None:
+            if self._scope is not None:
+                self._scope.cancel()
+        elif self._scope is None:
+            self._scope = anyio.CancelScope()
+            self._backend.spawn(self._run)
+        elif rings is None or at < rings:
+            self._scope.deadline = at
+
+    async def _run(self) -> None:
+        try:
+            while self._at is not None:
+                with anyio.CancelScope(deadline=self._at) as self._scope:
+                    await anyio.sleep_forever()
+                if self._at is not None and self._backend.time() >= self._at:
+                    self._at = None
+                    _contained(self._callback)
+        finally:
+            self._scope = None
+
+
+class _TrioWatch:
+    __slots__ = ("_callback", "_scope", "_sock", "_wait")
+
+    def __init__(
+        self,
+        backend: TrioBackend,
+        wait: Callable[[socket.socket], Awaitable[None]],
+        sock: socket.socket,
+        callback: Callback,
+    ) -> None:
+        self._wait = wait
+        self._sock = sock
+        self._callback = callback
+        self._scope = anyio.CancelScope()
+        backend.spawn(self._run)
+
+    def cancel(self) -> None:
+        self._scope.cancel()
+
+    async def _run(self) -> None:
+        with self._scope:
+            while not self._scope.cancel_called:
+                await self._wait(self._sock)
+                _contained(self._callback)

@@ -1,0 +1,433 @@
+"""`on`, `off`, `once` and `events`: how events reach an application.
+
+A sync handler runs inline, in the order of registration. An async handler gets its events one after the other, in
+order, from a queue of its own in a background task; a slow one holds up nobody else. Queues and streams are
+bounded: over the bound the oldest event goes, every drop is counted, and each burst of drops is reported once.
+What a handler raises is logged and goes no further.
+"""
+
+from __future__ import annotations
+
+import inspect
+import weakref
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar, overload
+
+import anyio
+
+from metered_anyio.backend import Backend, Waiter, current_backend
+from metered_anyio.logger import Logger
+from metered_proto.events import Event
+
+E = TypeVar("E", bound=Event)
+
+Handler: TypeAlias = Callable[[E], object]
+"""A function of one event, sync or async."""
+
+HANDLER_QUEUE = 4096
+"""Events that may wait for one async handler."""
+
+STREAM_SIZE = 4096
+"""Events that may wait in one stream, unless it was made with another `maxsize`."""
+
+DRAIN = 1.0
+"""Seconds that async handlers get to finish when their client closes."""
+
+# The emitters in whose handlers the current task runs: closing from inside a handler must not wait for it.
+_handling: ContextVar[tuple[Emitter, ...]] = ContextVar("handling", default=())
+
+
+class Emitter:
+    """Handlers and streams by event class. Naming a base class, `Event` itself say, means all that derive from it."""
+
+    def __init__(self, logger: Logger) -> None:
+        self._logger = logger
+        self._entries: list[_Entry] = []
+        self._routes: dict[type[Event], tuple[_Entry, ...]] = {}
+        self._backend: Backend | None = None
+        self._scopes: dict[anyio.CancelScope, None] = {}
+        self._idle: list[Waiter[Any]] = []
+        self._ended = False
+        self.dropped = 0
+        """Events that a full queue or stream lost so far."""
+
+    def bind(self, backend: Backend) -> None:
+        """Run async handlers on this backend from now on."""
+        self._backend = backend
+
+    @overload
+    def on(self, event_type: type[E], /, *, concurrent: bool = ...) -> Callable[[Handler[E]], Handler[E]]: ...
+    @overload
+    def on(self, event_type: type[E], handler: Handler[E], /, *, concurrent: bool = ...) -> Handler[E]: ...
+    def on(self, event_type: type[Any], handler: Any = None, /, *, concurrent: bool = False) -> Any:
+        """Have `handler` called with each event of `event_type`; without one, a decorator.
+
+        `concurrent` starts an async handler anew for each event, whether or not the last is done.
+        """
+        return self._register(event_type, handler, once=False, concurrent=concurrent)
+
+    @overload
+    def once(self, event_type: type[E], /) -> Callable[[Handler[E]], Handler[E]]: ...
+    @overload
+    def once(self, event_type: type[E], handler: Handler[E], /) -> Handler[E]: ...
+    def once(self, event_type: type[Any], handler: Any = None, /) -> Any:
+        """Like `on`, for the next event only."""
+        return self._register(event_type, handler, once=True, concurrent=False)
+
+    def off(self, event_type: type[E], handler: Handler[E], /) -> None:
+        """Remove a handler that `on` or `once` registered. What still waits for it is dropped. Else a no-op."""
+        _check(event_type)
+        for entry in [entry for entry in self._entries if entry.is_for(event_type, handler)]:
+            self._remove(entry)
+
+    def events(self, event_type: type[E], /, *, maxsize: int = STREAM_SIZE) -> EventStream[E]:
+        """The events of `event_type` from now on, as an async iterator; `maxsize=0` sets no bound."""
+        _check(event_type)
+        if isinstance(maxsize, bool) or not isinstance(maxsize, int):
+            raise TypeError(f"maxsize must be an int, not {type(maxsize).__name__}")
+        if maxsize < 0:
+            raise ValueError(f"maxsize must not be negative, but is {maxsize}")
+        stream: EventStream[E] = EventStream(self, event_type, maxsize)
+        if self._ended:
+            stream.end()
+        else:
+            entry = _StreamEntry(self, event_type, stream)
+            stream.detach = lambda: self._remove(entry)
+            self._add(entry)
+        return stream
+
+    def emit(self, event: Event) -> None:
+        """Hand an event to everybody who wants it."""
+        kind = type(event)
+        entries = self._routes.get(kind)
+        if entries is None:
+            entries = tuple(entry for entry in self._entries if issubclass(kind, entry.event_type))
+            self._routes[kind] = entries
+        for entry in entries:
+            entry.deliver(event)
+
+    def end_streams(self) -> None:
+        """No more events will come: streams end once they are read to their end."""
+        self._ended = True
+        for entry in list(self._entries):
+            if isinstance(entry, _StreamEntry):
+                entry.end()
+                self._remove(entry)
+
+    async def finish(self) -> None:
+        """End streams, let async handlers finish what waits for them, for `DRAIN` seconds, then cancel; remove all."""
+        self.end_streams()
+        if self._scopes and self._backend is not None:
+            waiter = self._backend.waiter()
+            self._idle.append(waiter)
+            with anyio.move_on_after(DRAIN):
+                await waiter
+            for scope in list(self._scopes):
+                scope.cancel()
+        for entry in list(self._entries):
+            self._remove(entry)
+
+    def in_handler(self) -> bool:
+        """Whether the current task is running one of this emitter's async handlers."""
+        return self in _handling.get()
+
+    # --- for entries ---
+
+    def call(self, handler: Callable[[Any], object], event: Event) -> None:
+        """Call a sync handler; if what it returns is to be awaited, await it in the background."""
+        try:
+            result = handler(event)
+        except Exception as error:
+            self.failed(handler, event, error)
+            return
+        if isinstance(result, Awaitable):
+            self.background(handler, event, result)
+
+    def background(self, handler: object, event: Event, result: Awaitable[Any]) -> None:
+        """Await what a handler returned, on its own."""
+
+        async def run() -> None:
+            try:
+                await result
+            except Exception as error:
+                self.failed(handler, event, error)
+
+        self.spawn(run)
+
+    def spawn(self, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run a handler's task, to be waited for and cancelled by `finish`."""
+        if self._backend is None:
+            raise RuntimeError("an emitter has to be bound before it emits")
+        scope = anyio.CancelScope()
+        self._scopes[scope] = None
+
+        async def contained() -> None:
+            _handling.set((*_handling.get(), self))
+            try:
+                with scope:
+                    await run()
+            finally:
+                del self._scopes[scope]
+                if not self._scopes:
+                    idle, self._idle = self._idle, []
+                    for waiter in idle:
+                        if not waiter.done():
+                            waiter.set_result(None)
+
+        self._backend.spawn(contained)
+
+    def failed(self, handler: object, event: Event, error: Exception) -> None:
+        """Report a handler that raised."""
+        context = {"event": type(event).__name__, "handler": _name(handler), "error": repr(error)}
+        self._logger.error("a handler raised", context)
+
+    def overflowed(self, what: str, event_type: type[Event]) -> None:
+        """Report the first drop of a burst."""
+        self._logger.warning(f"{what} is full, the oldest events are dropped", {"event": event_type.__name__})
+
+    def recovered(self, what: str, event_type: type[Event], count: int) -> None:
+        """Report the end of a burst."""
+        self._logger.warning(f"{what} has room again", {"event": event_type.__name__, "dropped": count})
+
+    # --- registration ---
+
+    def _register(self, event_type: type[Any], handler: Any, *, once: bool, concurrent: bool) -> Any:
+        _check(event_type)
+        if handler is None:
+            return lambda given: self._register(event_type, given, once=once, concurrent=concurrent)
+        if not callable(handler):
+            raise TypeError(f"a handler must be callable, not {type(handler).__name__}")
+        entry: _Entry
+        if _is_async(handler) and not concurrent:
+            entry = _QueueEntry(self, event_type, handler, once=once)
+        else:
+            entry = _CallEntry(self, event_type, handler, once=once)
+        self._add(entry)
+        return handler
+
+    def _add(self, entry: _Entry) -> None:
+        self._entries.append(entry)
+        self._routes.clear()
+
+    def _remove(self, entry: _Entry) -> None:
+        entry.removed()
+        if entry in self._entries:
+            self._entries.remove(entry)
+            self._routes.clear()
+
+    def spent(self, entry: _Entry) -> None:
+        """An entry has had the only event it wanted."""
+        self._entries.remove(entry)
+        self._routes.clear()
+
+
+class EventStream(Generic[E]):
+    """An async iterator over events, and an async context manager that unsubscribes on exit.
+
+    It ends when the client closes, after what was waiting in it has been read. `dropped` counts what was lost.
+    """
+
+    def __init__(self, emitter: Emitter, event_type: type[E], maxsize: int) -> None:
+        self._emitter = emitter
+        self._event_type = event_type
+        self._maxsize = maxsize
+        self._waiting: deque[E] = deque()
+        self._reader: Waiter[Any] | None = None
+        self._backend: Backend | None = None
+        self._ended = False
+        self._burst = 0
+        self.dropped = 0
+        self.detach: Callable[[], None] = lambda: None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> E:
+        while not self._waiting:
+            if self._ended:
+                raise StopAsyncIteration
+            if self._reader is not None:
+                raise RuntimeError("this stream is being read by another task")
+            if self._backend is None:
+                self._backend = current_backend()
+            self._reader = self._backend.waiter()
+            try:
+                await self._reader
+            finally:
+                self._reader = None
+        if self._burst:
+            self._emitter.recovered("an event stream", self._event_type, self._burst)
+            self._burst = 0
+        return self._waiting.popleft()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Unsubscribe. What waits unread is dropped."""
+        self._waiting.clear()
+        self.end()
+        self.detach()
+
+    def end(self) -> None:
+        """Nothing more will come."""
+        self._ended = True
+        self._wake()
+
+    def push(self, event: E) -> None:
+        """Take in an event."""
+        if self._maxsize and len(self._waiting) >= self._maxsize:
+            self._waiting.popleft()
+            self.dropped += 1
+            self._emitter.dropped += 1
+            if not self._burst:
+                self._emitter.overflowed("an event stream", self._event_type)
+            self._burst += 1
+        self._waiting.append(event)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+
+class _Entry(Protocol):
+    event_type: type[Event]
+
+    def deliver(self, event: Any) -> None: ...
+
+    def is_for(self, event_type: type[Event], handler: object) -> bool: ...
+
+    def removed(self) -> None: ...
+
+
+class _CallEntry:
+    """A handler that is called at once: a sync one, or an async one that wants to run concurrently."""
+
+    def __init__(
+        self, emitter: Emitter, event_type: type[Event], handler: Callable[[Any], object], *, once: bool
+    ) -> None:
+        self.event_type = event_type
+        self._emitter = emitter
+        self._handler = handler
+        self._once = once
+        self._off = False
+
+    def deliver(self, event: Event) -> None:
+        if self._off:  # by a handler before this one
+            return
+        if self._once:
+            self._off = True
+            self._emitter.spent(self)
+        self._emitter.call(self._handler, event)
+
+    def is_for(self, event_type: type[Event], handler: object) -> bool:
+        return self.event_type is event_type and self._handler == handler
+
+    def removed(self) -> None:
+        self._off = True
+
+
+class _QueueEntry:
+    """An async handler and the events that wait for it. Its task runs only while there are any."""
+
+    def __init__(
+        self, emitter: Emitter, event_type: type[Event], handler: Callable[[Any], Awaitable[Any]], *, once: bool
+    ) -> None:
+        self.event_type = event_type
+        self._emitter = emitter
+        self._handler = handler
+        self._once = once
+        self._off = False
+        self._queue: deque[Event] = deque()
+        self._running = False
+        self._burst = 0
+
+    def deliver(self, event: Event) -> None:
+        if self._off:
+            return
+        if self._once:
+            self._off = True
+            self._emitter.spent(self)
+        if len(self._queue) >= HANDLER_QUEUE:
+            self._queue.popleft()
+            self._emitter.dropped += 1
+            if not self._burst:
+                self._emitter.overflowed("the queue of an async handler", self.event_type)
+            self._burst += 1
+        self._queue.append(event)
+        if not self._running:
+            self._running = True
+            self._emitter.spawn(self._run)
+
+    async def _run(self) -> None:
+        try:
+            while self._queue:
+                event = self._queue.popleft()
+                try:
+                    await self._handler(event)
+                except Exception as error:
+                    self._emitter.failed(self._handler, event, error)
+            if self._burst:
+                self._emitter.recovered("the queue of an async handler", self.event_type, self._burst)
+                self._burst = 0
+        finally:
+            self._running = False
+
+    def is_for(self, event_type: type[Event], handler: object) -> bool:
+        return self.event_type is event_type and self._handler == handler
+
+    def removed(self) -> None:
+        self._off = True
+        self._queue.clear()
+
+
+class _StreamEntry:
+    """A stream, held weakly: one that was left in the middle of an `async for` is not fed for ever."""
+
+    def __init__(self, emitter: Emitter, event_type: type[Event], stream: EventStream[Any]) -> None:
+        self.event_type = event_type
+        self._emitter = emitter
+        self._stream = weakref.ref(stream, self._dropped)
+
+    def deliver(self, event: Event) -> None:
+        stream = self._stream()
+        if stream is not None:
+            stream.push(event)
+
+    def end(self) -> None:
+        stream = self._stream()
+        if stream is not None:
+            stream.end()
+
+    def is_for(self, event_type: type[Event], handler: object) -> bool:
+        return False
+
+    def removed(self) -> None:
+        pass
+
+    def _dropped(self, _: object) -> None:
+        self._emitter._remove(self)
+
+
+def _check(event_type: object) -> None:
+    if not isinstance(event_type, type) or not issubclass(event_type, Event):
+        raise TypeError(f"events are named by their class, not by {event_type!r:.80}")
+
+
+def _is_async(handler: Any) -> bool:
+    while hasattr(handler, "func") and not inspect.isroutine(handler):  # functools.partial
+        handler = handler.func
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__)
+
+
+def _name(handler: object) -> str:
+    return getattr(handler, "__qualname__", type(handler).__name__)

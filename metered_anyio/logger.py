@@ -1,0 +1,69 @@
+"""Where a client writes its log: anything with four methods.
+
+`NoopLogger` is the default. `StdlibLogger` goes to `logging`, whose loggers `metered_proto`, `metered_anyio` and
+`metered_media` say which layer speaks; with no handler configured it is quiet below warnings, as always there.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+
+@runtime_checkable
+class Logger(Protocol):
+    """A message for people, and a context of plain values for machines. Neither ever holds a secret."""
+
+    def debug(self, msg: str, ctx: Mapping[str, Any] | None = None, /) -> object:
+        """For whoever debugs this library."""
+        ...
+
+    def info(self, msg: str, ctx: Mapping[str, Any] | None = None, /) -> object:
+        """State changes and the like."""
+        ...
+
+    def warning(self, msg: str, ctx: Mapping[str, Any] | None = None, /) -> object:
+        """Something went wrong and is being dealt with."""
+        ...
+
+    def error(self, msg: str, ctx: Mapping[str, Any] | None = None, /) -> object:
+        """Something went wrong for good."""
+        ...
+
+
+class NoopLogger:
+    """Says nothing."""
+
+    def debug(self, msg: str, ctx: Mapping[str, Any] | None = None, /) -> None:
+        """Ignore."""
+
+    info = warning = error = debug
+
+
+class StdlibLogger:
+    """Writes to a logger of the standard library, the context as `key=value` behind the message."""
+
+    def __init__(self, logger: logging.Logger | str = "metered_anyio") -> None:
+        self._logger = logging.getLogger(logger) if isinstance(logger, str) else logger
+
+    def debug(self, msg: str, ctx: Mapping[str, Any] | None = None, /) -> None:
+        """`logging.DEBUG`."""
+        self._log(logging.DEBUG, msg, ctx)
+
+    def info(self, msg: str, ctx: Mapping[str, Any] | None = None, /) -> None:
+        """`logging.INFO`."""
+        self._log(logging.INFO, msg, ctx)
+
+    def warning(self, msg: str, ctx: Mapping[str, Any] | None = None, /) -> None:
+        """`logging.WARNING`."""
+        self._log(logging.WARNING, msg, ctx)
+
+    def error(self, msg: str, ctx: Mapping[str, Any] | None = None, /) -> None:
+        """`logging.ERROR`."""
+        self._log(logging.ERROR, msg, ctx)
+
+    def _log(self, level: int, msg: str, ctx: Mapping[str, Any] | None) -> None:
+        if self._logger.isEnabledFor(level):
+            context = "".join(f" {key}={value!r}" for key, value in (ctx or {}).items())
+            self._logger.log(level, "%s%s", msg, context, stacklevel=3)

@@ -1,0 +1,263 @@
+"""The only loop: a machine, its links, its timer and its effects.
+
+A fact goes in, the orders that come out are carried out at once and in order, all without waiting. Facts that
+arise meanwhile (a handler that calls back, a socket that breaks under a write) queue up behind. What was written
+to links goes out together, once at the end of the loop's pass; but at once if a lone caller waits for it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import anyio
+import anyio.lowlevel
+
+from metered_anyio.backend import Backend, Waiter
+from metered_anyio.clock import Clock
+from metered_anyio.sockets import Link
+from metered_proto.facts import Asked, EffectDone, Fact, LinkAsked, Withdrawn, Woken
+from metered_proto.machine import Machine
+from metered_proto.orders import (
+    Abandon,
+    AcceptLink,
+    Answer,
+    Begin,
+    Broadcast,
+    CloseLink,
+    Note,
+    OpenLink,
+    Order,
+    PingLink,
+    RefuseLink,
+    Send,
+    Tell,
+)
+from metered_proto.websocket import server_text_frame
+from metered_proto.websocket_events import PlainRequest, Requested
+
+
+class Host(Protocol):
+    """What a machine's surroundings can do, beyond links and timers."""
+
+    def open_link(self, number: int, target: str) -> None:
+        """Set about opening a link; `pump.links[number]` follows, or `LinkDown`."""
+        ...
+
+    def close_unopened(self, number: int) -> None:
+        """Stop opening a link that has no socket yet."""
+        ...
+
+    async def work(self, work: Any) -> Any:
+        """Do what a `Begin` orders."""
+        ...
+
+    def tell(self, event: Any) -> None:
+        """Hand an event to the application."""
+        ...
+
+    def note(self, note: Note) -> None:
+        """Log."""
+        ...
+
+    def http(self, link: Link, request: PlainRequest) -> None:
+        """A plain HTTP request came instead of an upgrade."""
+        ...
+
+    def settle(self) -> None:
+        """Called after each fact has been dealt with: a place to notice that the machine has come to its end."""
+        ...
+
+
+class Pump:
+    """Drives one machine on one event loop."""
+
+    def __init__(self, machine: Machine, host: Host, backend: Backend, *, eager: bool) -> None:
+        """`eager`: write at once while no more than one caller waits, instead of at the end of the pass."""
+        self.machine = machine
+        self.backend = backend
+        self.clock = Clock(backend.time)
+        self.links: dict[int, Link] = {}
+        self._host = host
+        self._alarm = backend.alarm(self._on_alarm)
+        self._facts: deque[Fact] = deque()
+        self._busy = False
+        self._unflushed: list[Link] = []
+        self._pass_scheduled = False
+        self._eager = eager
+        self._stopped = False
+        self._ops = 0
+        self._waiters: dict[int, Waiter[Any]] = {}
+        self._links_gone: list[Waiter[Any]] = []
+        self._effects: dict[int, anyio.CancelScope] = {}
+        self._perform: dict[type[Order], Callable[[Any], None]] = {
+            Send: self._send,
+            Broadcast: self._broadcast,
+            Answer: self._answer,
+            Tell: self._tell,
+            PingLink: self._ping,
+            CloseLink: self._close,
+            OpenLink: self._open,
+            AcceptLink: self._accept,
+            RefuseLink: self._refuse,
+            Begin: self._begin,
+            Abandon: self._abandon,
+            Note: self._note,
+        }
+
+    # --- facts in ---
+
+    def feed(self, fact: Fact) -> None:
+        """Hand a fact to the machine and carry out what it orders."""
+        self._facts.append(fact)
+        if self._busy:
+            return
+        self._busy = True
+        perform = self._perform
+        try:
+            while self._facts:
+                for order in self.machine.handle(self.clock.now(), self._facts.popleft()):
+                    perform[type(order)](order)
+        finally:
+            self._busy = False
+        if self._unflushed and not (self._eager and len(self._waiters) <= 1):
+            if not self._pass_scheduled:
+                self._pass_scheduled = True
+                self.backend.call_soon(self._end_pass)
+        else:
+            self._end_pass()
+
+    async def ask(self, call: Any) -> Any:
+        """Ask the machine for something and wait for the answer. Cancelling withdraws the question."""
+        self._ops += 1
+        op = self._ops
+        waiter = self._waiters[op] = self.backend.waiter()
+        try:
+            self.feed(Asked(op, call))
+            if waiter.done():
+                # Somebody who asks in a loop, and is refused at once each time, must not hold up the event loop.
+                await anyio.lowlevel.checkpoint()
+            return await waiter
+        finally:
+            # Still there only if the wait was broken off, or the machine would not take the call.
+            if self._waiters.pop(op, None) is not None:
+                self.feed(Withdrawn(op))
+
+    def stop(self) -> None:
+        """Let the timer rest: nobody is left to be woken for."""
+        self._stopped = True
+        self._alarm.set(None)
+
+    def _end_pass(self) -> None:
+        self._pass_scheduled = False
+        while self._unflushed:
+            links, self._unflushed = self._unflushed, []
+            for link in links:
+                link.flush()
+        deadline = None if self._stopped else self.machine.deadline
+        self._alarm.set(None if deadline is None else self.clock.loop_time(deadline.at))
+        self._host.settle()
+
+    def _on_alarm(self) -> None:
+        self.feed(Woken())
+
+    # --- what links report (see sockets.Driver) ---
+
+    def want_flush(self, link: Link) -> None:
+        """Flush `link` at the end of the pass."""
+        self._unflushed.append(link)
+
+    def knocked(self, link: Link, request: Requested | PlainRequest) -> None:
+        """Somebody wants in, or only has a question."""
+        if isinstance(request, Requested):
+            self.feed(LinkAsked(link.number, request.target, link.address, request.origin))
+        else:
+            self._host.http(link, request)
+
+    def gone(self, link: Link) -> None:
+        """The socket is closed."""
+        self.links.pop(link.number, None)
+        if not self.links:
+            waiters, self._links_gone = self._links_gone, []
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+    async def links_gone(self) -> None:
+        """Wait until every socket is closed."""
+        if self.links:
+            waiter = self.backend.waiter()
+            self._links_gone.append(waiter)
+            await waiter
+
+    # --- orders out ---
+
+    def _send(self, order: Send) -> None:
+        link = self.links.get(order.link)
+        if link is not None:
+            link.send(order.payload)
+
+    def _broadcast(self, order: Broadcast) -> None:
+        # Only a server has many links, and what a server sends is not masked: one frame serves all.
+        frame = server_text_frame(order.payload)
+        links, skip = self.links, order.skip
+        for number in order.links:
+            if number != skip and (link := links.get(number)) is not None:
+                link.write(frame)
+
+    def _ping(self, order: PingLink) -> None:
+        if (link := self.links.get(order.link)) is not None:
+            link.ping()
+
+    def _close(self, order: CloseLink) -> None:
+        link = self.links.get(order.link)
+        if link is None:
+            self._host.close_unopened(order.link)
+        else:
+            link.close(order.code, order.reason, abort=order.abort)
+
+    def _open(self, order: OpenLink) -> None:
+        self._host.open_link(order.link, order.target)
+
+    def _accept(self, order: AcceptLink) -> None:
+        if (link := self.links.get(order.link)) is not None:
+            link.accept()
+
+    def _refuse(self, order: RefuseLink) -> None:
+        if (link := self.links.get(order.link)) is not None:
+            headers = [] if order.retry_after is None else [("Retry-After", str(order.retry_after))]
+            link.respond(order.status, order.reason, headers)
+
+    def _answer(self, order: Answer) -> None:
+        waiter = self._waiters.pop(order.op, None)
+        if waiter is None or waiter.done():
+            return
+        if order.error is None:
+            waiter.set_result(order.value)
+        else:
+            waiter.set_exception(order.error)
+
+    def _begin(self, order: Begin) -> None:
+        scope = self._effects[order.effect] = anyio.CancelScope()
+
+        async def run() -> None:
+            with scope:
+                try:
+                    fact = EffectDone(order.effect, await self._host.work(order.work))
+                except Exception as error:
+                    fact = EffectDone(order.effect, error=error)
+                self._effects.pop(order.effect, None)
+                self.feed(fact)
+
+        self.backend.spawn(run)
+
+    def _abandon(self, order: Abandon) -> None:
+        if (scope := self._effects.pop(order.effect, None)) is not None:
+            scope.cancel()
+
+    def _tell(self, order: Tell) -> None:
+        self._host.tell(order.event)
+
+    def _note(self, order: Note) -> None:
+        self._host.note(order)
