@@ -9,6 +9,7 @@ callback that brought it.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Generator
@@ -36,10 +37,6 @@ class Waiter(Protocol[T]):
 
     def set_result(self, result: T, /) -> None:
         """Let the one who waits go on with `result`."""
-        ...
-
-    def set_exception(self, exception: BaseException, /) -> None:
-        """Raise `exception` where somebody waits."""
         ...
 
     def __await__(self) -> Generator[Any, None, T]: ...
@@ -91,7 +88,14 @@ class Backend(Protocol):
         ...
 
     def spawn(self, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run a task in the background. It must not raise."""
+        """Run a task in the background, in the context (`contextvars`) that was current when the backend was made.
+
+        It must not raise.
+        """
+        ...
+
+    def is_failure(self, error: BaseException) -> bool:
+        """Whether what a foreign coroutine raised in this task is its own failure, and no order to this task to end."""
         ...
 
 
@@ -114,12 +118,13 @@ class AsyncioBackend:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._tasks: set[asyncio.Task[None]] = set()  # the loop itself holds tasks only weakly
+        self._context = contextvars.copy_context()
         self.time = loop.time
         self.call_soon = loop.call_soon
         self.waiter: Callable[[], asyncio.Future[Any]] = loop.create_future
 
     def alarm(self, callback: Callback) -> Alarm:
-        return _AsyncioAlarm(self._loop, callback)
+        return _AsyncioAlarm(self._loop, callback, self._context)
 
     def watch_readable(self, sock: socket.socket, callback: Callback) -> Watch:
         return _AsyncioWatch(self._loop.add_reader, self._loop.remove_reader, sock.fileno(), callback)
@@ -128,17 +133,25 @@ class AsyncioBackend:
         return _AsyncioWatch(self._loop.add_writer, self._loop.remove_writer, sock.fileno(), callback)
 
     def spawn(self, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        task = self._loop.create_task(run())
+        task = self._loop.create_task(run(), context=self._context.copy())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def is_failure(self, error: BaseException) -> bool:
+        if isinstance(error, asyncio.CancelledError):
+            # It may have come out of something that the coroutine awaited and somebody else cancelled.
+            task = asyncio.current_task()
+            return task is not None and not task.cancelling()
+        return isinstance(error, Exception)
+
 
 class _AsyncioAlarm:
-    __slots__ = ("_callback", "_handle", "_loop")
+    __slots__ = ("_callback", "_context", "_handle", "_loop")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, callback: Callback) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, callback: Callback, context: contextvars.Context) -> None:
         self._loop = loop
         self._callback = callback
+        self._context = context
         self._handle: asyncio.TimerHandle | None = None
 
     def set(self, at: float | None) -> None:
@@ -148,7 +161,7 @@ class _AsyncioAlarm:
             if at is not None and handle.when() <= at:
                 return
             handle.cancel()
-        self._handle = None if at is None else self._loop.call_at(at, self._ring)
+        self._handle = None if at is None else self._loop.call_at(at, self._ring, context=self._context)
 
     def _ring(self) -> None:
         self._handle = None
@@ -188,6 +201,7 @@ class TrioBackend:
 
         self._trio = trio
         self._token = trio.lowlevel.current_trio_token()
+        self._context = contextvars.copy_context()
         self.time = trio.current_time
 
     def waiter(self) -> Waiter[Any]:
@@ -213,7 +227,10 @@ class TrioBackend:
             except Exception:
                 _log.exception("a background task failed")
 
-        self._trio.lowlevel.spawn_system_task(contained)
+        self._trio.lowlevel.spawn_system_task(contained, context=self._context.copy())
+
+    def is_failure(self, error: BaseException) -> bool:
+        return isinstance(error, Exception)
 
 
 def _contained(callback: Callback) -> None:
@@ -226,27 +243,19 @@ def _contained(callback: Callback) -> None:
 
 
 class _TrioWaiter(Generic[T]):
-    __slots__ = ("_done", "_exception", "_result", "_task", "_trio")
+    __slots__ = ("_done", "_result", "_task", "_trio")
 
     def __init__(self, trio_module: Any) -> None:
         self._trio = trio_module  # not `import`ed at every waiter
         self._task: Any = None
         self._done = False
         self._result: T | None = None
-        self._exception: BaseException | None = None
 
     def done(self) -> bool:
         return self._done
 
     def set_result(self, result: T, /) -> None:
         self._result = result
-        self._settle()
-
-    def set_exception(self, exception: BaseException, /) -> None:
-        self._exception = exception
-        self._settle()
-
-    def _settle(self) -> None:
         self._done = True
         if self._task is not None:
             task, self._task = self._task, None
@@ -259,8 +268,6 @@ class _TrioWaiter(Generic[T]):
         if not self._done:
             self._task = self._trio.lowlevel.current_task()
             await self._trio.lowlevel.wait_task_rescheduled(self._give_up)
-        if self._exception is not None:
-            raise self._exception
         return self._result  # type: ignore[return-value]
 
     def _give_up(self, _: object) -> trio.lowlevel.Abort:

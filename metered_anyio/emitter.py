@@ -21,6 +21,7 @@ import anyio
 from metered_anyio.backend import Backend, Waiter, current_backend
 from metered_anyio.logger import Logger
 from metered_proto.events import Event
+from metered_proto.wire.scrub import scrub
 
 E = TypeVar("E", bound=Event)
 
@@ -104,7 +105,8 @@ class Emitter:
         kind = type(event)
         entries = self._routes.get(kind)
         if entries is None:
-            entries = tuple(entry for entry in self._entries if issubclass(kind, entry.event_type))
+            # A copy first: a stream that the garbage collector finds meanwhile takes its entry out of the list.
+            entries = tuple(entry for entry in tuple(self._entries) if issubclass(kind, entry.event_type))
             self._routes[kind] = entries
         for entry in entries:
             entry.deliver(event)
@@ -118,17 +120,24 @@ class Emitter:
                 self._remove(entry)
 
     async def finish(self) -> None:
-        """End streams, let async handlers finish what waits for them, for `DRAIN` seconds, then cancel; remove all."""
+        """End streams, let async handlers finish what waits for them, for `DRAIN` seconds, then cancel; remove all.
+
+        Returns when the last handler has ended: one that does not let itself be cancelled can take its time.
+        """
         self.end_streams()
+        with anyio.move_on_after(DRAIN):
+            await self._handlers_ended()
+        for scope in list(self._scopes):
+            scope.cancel()
+        for entry in list(self._entries):
+            self._remove(entry)
+        await self._handlers_ended()
+
+    async def _handlers_ended(self) -> None:
         if self._scopes and self._backend is not None:
             waiter = self._backend.waiter()
             self._idle.append(waiter)
-            with anyio.move_on_after(DRAIN):
-                await waiter
-            for scope in list(self._scopes):
-                scope.cancel()
-        for entry in list(self._entries):
-            self._remove(entry)
+            await waiter
 
     def in_handler(self) -> bool:
         """Whether the current task is running one of this emitter's async handlers."""
@@ -146,16 +155,24 @@ class Emitter:
         if isinstance(result, Awaitable):
             self.background(handler, event, result)
 
-    def background(self, handler: object, event: Event, result: Awaitable[Any]) -> None:
+    def background(self, handler: Callable[[Any], Any], event: Event, result: Awaitable[Any]) -> None:
         """Await what a handler returned, on its own."""
 
         async def run() -> None:
-            try:
-                await result
-            except Exception as error:
-                self.failed(handler, event, error)
+            await self.attempt(handler, event, result)
 
         self.spawn(run)
+
+    async def attempt(
+        self, handler: Callable[[Any], Awaitable[Any]], event: Event, result: Awaitable[Any] | None = None
+    ) -> None:
+        """Await an async handler, or what a handler returned already, and report if it raises."""
+        try:
+            await (handler(event) if result is None else result)
+        except BaseException as error:
+            if self._backend is None or not self._backend.is_failure(error):
+                raise
+            self.failed(handler, event, error)
 
     def spawn(self, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run a handler's task, to be waited for and cancelled by `finish`."""
@@ -165,7 +182,8 @@ class Emitter:
         self._scopes[scope] = None
 
         async def contained() -> None:
-            _handling.set((*_handling.get(), self))
+            if not self.in_handler():
+                _handling.set((*_handling.get(), self))
             try:
                 with scope:
                     await run()
@@ -179,9 +197,9 @@ class Emitter:
 
         self._backend.spawn(contained)
 
-    def failed(self, handler: object, event: Event, error: Exception) -> None:
+    def failed(self, handler: object, event: Event, error: BaseException) -> None:
         """Report a handler that raised."""
-        context = {"event": type(event).__name__, "handler": _name(handler), "error": repr(error)}
+        context = {"event": type(event).__name__, "handler": _name(handler), "error": scrub(repr(error))}
         self._logger.error("a handler raised", context)
 
     def overflowed(self, what: str, event_type: type[Event]) -> None:
@@ -284,6 +302,8 @@ class EventStream(Generic[E]):
 
     def push(self, event: E) -> None:
         """Take in an event."""
+        if self._ended:  # by a handler before it
+            return
         if self._maxsize and len(self._waiting) >= self._maxsize:
             self._waiting.popleft()
             self.dropped += 1
@@ -372,10 +392,7 @@ class _QueueEntry:
         try:
             while self._queue:
                 event = self._queue.popleft()
-                try:
-                    await self._handler(event)
-                except Exception as error:
-                    self._emitter.failed(self._handler, event, error)
+                await self._emitter.attempt(self._handler, event)
             if self._burst:
                 self._emitter.recovered("the queue of an async handler", self.event_type, self._burst)
                 self._burst = 0

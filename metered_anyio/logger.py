@@ -7,8 +7,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
+
+_log = logging.getLogger("metered_anyio")
 
 
 @runtime_checkable
@@ -39,6 +41,40 @@ class NoopLogger:
         """Ignore."""
 
     info = warning = error = debug
+
+
+class ContainedLogger:
+    """Another logger, whose own failures go no further: a log that breaks must not break what it tells about.
+
+    Raises `TypeError` for what is no logger.
+    """
+
+    def __init__(self, logger: Logger) -> None:
+        if not isinstance(logger, Logger):
+            raise TypeError(f"a logger needs debug, info, warning and error, which {type(logger).__name__} lacks")
+        self._logger = logger
+
+    def debug(self, msg: str, ctx: Mapping[str, Any] | None = None, /) -> None:
+        """As `Logger.debug`."""
+        self._contain(self._logger.debug, msg, ctx)
+
+    def info(self, msg: str, ctx: Mapping[str, Any] | None = None, /) -> None:
+        """As `Logger.info`."""
+        self._contain(self._logger.info, msg, ctx)
+
+    def warning(self, msg: str, ctx: Mapping[str, Any] | None = None, /) -> None:
+        """As `Logger.warning`."""
+        self._contain(self._logger.warning, msg, ctx)
+
+    def error(self, msg: str, ctx: Mapping[str, Any] | None = None, /) -> None:
+        """As `Logger.error`."""
+        self._contain(self._logger.error, msg, ctx)
+
+    def _contain(self, write: Callable[..., object], msg: str, ctx: Mapping[str, Any] | None) -> None:
+        try:
+            write(msg, ctx)
+        except Exception:
+            _log.exception("a logger failed")
 
 
 class StdlibLogger:

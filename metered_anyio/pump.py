@@ -8,7 +8,7 @@ to links goes out together, once at the end of the loop's pass; but at once if a
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 import anyio
@@ -89,7 +89,8 @@ class Pump:
         self._stopped = False
         self._ops = 0
         self._waiters: dict[int, Waiter[Any]] = {}
-        self._links_gone: list[Waiter[Any]] = []
+        self._tasks = 0
+        self._quiet: list[Waiter[Any]] = []
         self._effects: dict[int, anyio.CancelScope] = {}
         self._perform: dict[type[Order], Callable[[Any], None]] = {
             Send: self._send,
@@ -138,11 +139,44 @@ class Pump:
             if waiter.done():
                 # Somebody who asks in a loop, and is refused at once each time, must not hold up the event loop.
                 await anyio.lowlevel.checkpoint()
-            return await waiter
+            value, error = await waiter
         finally:
             # Still there only if the wait was broken off, or the machine would not take the call.
             if self._waiters.pop(op, None) is not None:
                 self.feed(Withdrawn(op))
+        if error is None:
+            return value
+        try:
+            raise error
+        finally:
+            del error, waiter  # or this frame, which the error's traceback holds, would hold the error
+
+    def spawn(self, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run a task in the background; `quiet` waits for it. It must not raise."""
+        self._tasks += 1
+
+        async def counted() -> None:
+            try:
+                await run()
+            finally:
+                self._tasks -= 1
+                self._perhaps_quiet()
+
+        self.backend.spawn(counted)
+
+    async def quiet(self) -> None:
+        """Wait until every socket is closed and every task has ended."""
+        if self.links or self._tasks:
+            waiter = self.backend.waiter()
+            self._quiet.append(waiter)
+            await waiter
+
+    def _perhaps_quiet(self) -> None:
+        if not self.links and not self._tasks:
+            waiters, self._quiet = self._quiet, []
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
 
     def stop(self) -> None:
         """Let the timer rest: nobody is left to be woken for."""
@@ -178,18 +212,7 @@ class Pump:
     def gone(self, link: Link) -> None:
         """The socket is closed."""
         self.links.pop(link.number, None)
-        if not self.links:
-            waiters, self._links_gone = self._links_gone, []
-            for waiter in waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
-
-    async def links_gone(self) -> None:
-        """Wait until every socket is closed."""
-        if self.links:
-            waiter = self.backend.waiter()
-            self._links_gone.append(waiter)
-            await waiter
+        self._perhaps_quiet()
 
     # --- orders out ---
 
@@ -231,26 +254,27 @@ class Pump:
 
     def _answer(self, order: Answer) -> None:
         waiter = self._waiters.pop(order.op, None)
-        if waiter is None or waiter.done():
-            return
-        if order.error is None:
-            waiter.set_result(order.value)
-        else:
-            waiter.set_exception(order.error)
+        if waiter is not None and not waiter.done():
+            waiter.set_result((order.value, order.error))
 
     def _begin(self, order: Begin) -> None:
         scope = self._effects[order.effect] = anyio.CancelScope()
 
         async def run() -> None:
+            result: Any = None
+            error: Exception | None = None
             with scope:
                 try:
-                    fact = EffectDone(order.effect, await self._host.work(order.work))
-                except Exception as error:
-                    fact = EffectDone(order.effect, error=error)
+                    result = await self._host.work(order.work)
+                except BaseException as raised:
+                    if not self.backend.is_failure(raised):
+                        raise
+                    error = raised if isinstance(raised, Exception) else RuntimeError("cancelled from within")
                 self._effects.pop(order.effect, None)
-                self.feed(fact)
+                self.feed(EffectDone(order.effect, result, error))
+                error = None  # or this frame, which the error's traceback holds, would hold the error
 
-        self.backend.spawn(run)
+        self.spawn(run)
 
     def _abandon(self, order: Abandon) -> None:
         if (scope := self._effects.pop(order.effect, None)) is not None:

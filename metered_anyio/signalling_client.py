@@ -20,7 +20,7 @@ import anyio
 from metered_anyio.backend import Backend, Waiter, current_backend
 from metered_anyio.dial import DialError, dial, proxy_from_environment
 from metered_anyio.emitter import Emitter, EventStream, Handler
-from metered_anyio.logger import Logger, NoopLogger
+from metered_anyio.logger import ContainedLogger, Logger, NoopLogger
 from metered_anyio.pump import Pump
 from metered_anyio.sockets import Link
 from metered_anyio.tls import TlsPipe, default_context
@@ -35,6 +35,7 @@ from metered_proto.orders import Note
 from metered_proto.settings import ClientSettings, ReconnectOptions, SubscribeOptions
 from metered_proto.websocket import WebSocket
 from metered_proto.websocket_events import PlainRequest
+from metered_proto.wire.scrub import scrub_url
 
 E = TypeVar("E", bound=Event)
 
@@ -42,6 +43,9 @@ TokenProviderFn: TypeAlias = Callable[[], Awaitable[str]]
 """Asked for a token (a JWT) before every attempt to connect."""
 
 SignallingClientState: TypeAlias = State
+
+PATIENCE = 1.8
+"""Seconds after which `close` returns, even if a handler or a token provider refuses to be cancelled."""
 
 _mask_keys = MaskKeys(os.urandom)
 
@@ -61,7 +65,9 @@ class SignallingClientOptions:
     ssl_context: ssl.SSLContext | None = None
 
     def __repr__(self) -> str:
-        return f"SignallingClientOptions(url={self.url!r}, {'api_key' if self.api_key else 'token_provider'}=***)"
+        # What is wrong with a url is said when it is used; until then it may hold anything, a credential as well.
+        credential = "api_key" if self.api_key else "token_provider"
+        return f"SignallingClientOptions(url={scrub_url(str(self.url))!r}, {credential}=***)"
 
 
 class SignallingClient:
@@ -125,7 +131,7 @@ class SignallingClient:
         )
         self._token_provider = options.token_provider
         self._ssl_context = options.ssl_context
-        self._logger: Logger = NoopLogger() if options.logger is None else options.logger
+        self._logger: Logger = ContainedLogger(NoopLogger() if options.logger is None else options.logger)
         self._emitter = Emitter(self._logger)
         self._session = ClientSession(self._settings, Entropy(os.urandom(16)))
         self._pump: Pump | None = None
@@ -188,7 +194,13 @@ class SignallingClient:
             await waiter
 
     async def __aenter__(self) -> Self:
-        await self.connect()
+        try:
+            await self.connect()
+        except BaseException:
+            # Cancelled in the very moment of success: there is no body whose end would close us.
+            if self.state == "connected":
+                await self.__aexit__(None, None, None)
+            raise
         return self
 
     async def __aexit__(
@@ -275,7 +287,12 @@ class SignallingClient:
         return self._pump
 
     def settle(self) -> None:
-        if self._session.state == "closed" and self._winding_down is None and self._pump is not None:
+        state = self._session.state
+        if state == "idle" and self._pump is not None:
+            # A connect failed or was called off. What is left of it does not get the time to close in good order.
+            for link in list(self._pump.links.values()):
+                link.close(1000, "", abort=True)
+        elif state == "closed" and self._winding_down is None and self._pump is not None:
             self._winding_down = []
             self._emitter.end_streams()
             self._pump.backend.spawn(self._wind_down)
@@ -283,8 +300,9 @@ class SignallingClient:
     async def _wind_down(self) -> None:
         pump = self._running()
         try:
-            await self._emitter.finish()
-            await pump.links_gone()
+            with anyio.move_on_after(PATIENCE):
+                await self._emitter.finish()
+                await pump.quiet()
         finally:
             self._wound_down = True
             for waiter in self._winding_down or ():
@@ -318,7 +336,7 @@ class SignallingClient:
             if failure is not None:
                 pump.feed(failure)
 
-        pump.backend.spawn(run)
+        pump.spawn(run)
 
     def close_unopened(self, number: int) -> None:
         if (scope := self._dials.pop(number, None)) is not None:
@@ -328,13 +346,17 @@ class SignallingClient:
         parts = urlsplit(target)
         secure, host = parts.scheme == "wss", parts.hostname or ""
         port = parts.port or (443 if secure else 80)
+        ws = WebSocket.client(parts.netloc, f"{parts.path}?{parts.query}", random=_mask_keys)
         tls = None
         if secure:
             context = self._ssl_context or await default_context()
             tls = TlsPipe(context, server_side=False, hostname=host)
         sock, early = await dial(host, port, proxy_from_environment(host, secure=secure))
-        ws = WebSocket.client(parts.netloc, f"{parts.path}?{parts.query}", random=_mask_keys)
-        link = pump.links[number] = Link(number, pump, sock, ws, tls)
+        try:
+            link = pump.links[number] = Link(number, pump, sock, ws, tls)
+        except BaseException:
+            sock.close()
+            raise
         link.open(early)
 
     def http(self, link: Link, request: PlainRequest) -> None:

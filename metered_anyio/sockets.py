@@ -68,6 +68,7 @@ class Link:
         "_knocked",
         "_linger",
         "_out",
+        "_owed",
         "_reader",
         "_reported",
         "_sock",
@@ -97,15 +98,16 @@ class Link:
         self._ws = ws
         self._tls = tls
         self._out: list[bytes | memoryview] = []
+        self._owed = b""  # the latest reply that waits until the socket can be written
         self._wants_flush = False
         self._closing = False
         self._reported = guest is not None
         self._knocked = False
         self._linger: Alarm | None = None
         self._writer: Watch | None = None
+        hello = b"" if tls is None else tls.start()
         self._reader: Watch | None = driver.backend.watch_readable(sock, self._on_readable)
-        if tls is not None:
-            self._put(tls.start())
+        self._put(hello)
 
     @property
     def has_knocked(self) -> bool:
@@ -133,6 +135,8 @@ class Link:
 
     def respond(self, status: int, reason: str, headers: Sequence[tuple[str, str]] = (), body: bytes = b"") -> None:
         """Server: answer with plain HTTP instead, and close."""
+        if self._sock is None:
+            return
         self.write(self._ws.respond(status, reason, headers=headers, body=body))
         self._closing = self._reported = True
         self._linger_on()
@@ -208,6 +212,10 @@ class Link:
         if sent < len(data):
             self._out.append(memoryview(data)[sent:])
             return
+        if self._owed:
+            owed, self._owed = self._owed, b""
+            self.write(owed)
+            return
         self._writer.cancel()
         self._writer = None
         if not self._reported:
@@ -256,7 +264,7 @@ class Link:
                     if not self._closing:
                         self._driver.feed(Heard(self.number))
                 case Reply(data):
-                    self.write(data)
+                    self._reply(data)
                 case Opened():
                     self._driver.feed(LinkUp(self.number))
                 case Requested() | PlainRequest():
@@ -274,6 +282,14 @@ class Link:
                     self._say_goodbye()
                 case _:
                     pass
+
+    def _reply(self, data: bytes) -> None:
+        # Whoever pings without end and reads nothing must not fill our memory with pongs. To answer only the latest
+        # of several pings is enough (RFC 6455, section 5.5.3).
+        if self._writer is None:
+            self.write(data)
+        else:
+            self._owed = data
 
     # --- ending ---
 
@@ -326,6 +342,7 @@ class Link:
             self._linger.set(None)
             self._linger = None
         self._out.clear()
+        self._owed = b""
         sock.close()
         self._report(code, reason)
         self._driver.gone(self)

@@ -21,7 +21,7 @@ import anyio
 import msgspec
 
 from metered_anyio.backend import Alarm, Watch, current_backend
-from metered_anyio.logger import Logger, NoopLogger
+from metered_anyio.logger import ContainedLogger, Logger, NoopLogger
 from metered_anyio.pump import Pump
 from metered_anyio.sockets import Link
 from metered_anyio.tls import TlsPipe
@@ -86,7 +86,7 @@ class RelayServer:
         self._host = host
         self._port = port
         self._ssl_context = ssl_context
-        self._logger: Logger = logger or NoopLogger()
+        self._logger: Logger = ContainedLogger(NoopLogger() if logger is None else logger)
         self._machine: Relay | None = None
         self._pump: Pump | None = None
         self._listener: socket.socket | None = None
@@ -123,9 +123,13 @@ class RelayServer:
 
         Returns how many were told, once all are gone. `grace` is how long, in seconds, they are served meanwhile.
         """
-        told = await self._running().ask(Drain(retry_after_ms, grace))
-        await self._running().links_gone()
+        pump = self._running()
+        told = await pump.ask(Drain(retry_after_ms, grace))
         self._stop_listening()
+        for _, link in self._silent:  # nobody waits for a question that may never come
+            if not link.has_knocked:
+                link.close(1001, "", abort=True)
+        await pump.quiet()
         assert isinstance(told, int)
         return told
 
@@ -271,7 +275,7 @@ class RelayServer:
             assert isinstance(reply, HttpReply)
             link.respond(reply.status, "", reply.headers, reply.body)
 
-        pump.backend.spawn(answer)
+        pump.spawn(answer)
 
     def note(self, note: Note) -> None:
         getattr(self._logger, note.level)(note.message, note.context)
