@@ -135,6 +135,9 @@ TOKEN_FAILURES_TO_TELL: Final = 3
 MAX_RETRY_AFTER: Final[Micros] = micros(600)
 """However long a server asks us to stay away, we look again after ten minutes."""
 
+LONGEST_TEXT: Final = 2000
+"""Characters of an error's code or message, or of a close reason, that are passed on."""
+
 SHORTEST_SECRET: Final = 8
 """A credential shorter than this is none: it would be found in ordinary words."""
 
@@ -507,6 +510,8 @@ class ClientSession(Composite):
             return self._settled(now, request_id, ServerRequestError(code, message, request_id))
         if request_id is None and code == "unknown_type":
             return []  # an older server's answer to our ping
+        if request_id is not None:
+            request_id = self._clean(request_id)
         self.counters.server_errors += 1
         orders: list[Order] = [Tell(ServerError(code, message, request_id))]
         if _is_milestone(self.counters.server_errors):
@@ -527,11 +532,11 @@ class ClientSession(Composite):
         return [Note("warning", "dropped a frame", {"code": frame.code, "reason": frame.reason, "count": count})]
 
     def _clean(self, text: str) -> str:
-        """What a server or a driver says, without secrets: not even our own, whatever it looks like."""
+        """What a server or a driver says, cut to a readable length and without secrets, our own in any shape."""
         if len(self._credential) >= SHORTEST_SECRET:
             for secret in (self._credential, quote(self._credential, safe="")):
                 text = text.replace(secret, MASK)
-        return scrub(text)
+        return scrub(text[:LONGEST_TEXT])
 
 
 def _is_milestone(count: int) -> bool:
