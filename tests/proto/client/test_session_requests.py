@@ -168,9 +168,9 @@ class TestErrorCodes:
         assert online.error(op) == ServerRequestError("internal_error", "", str(op))
 
     def test_the_log_does_not_grow_with_them(self, online: Conversation) -> None:
-        online.server(*[{"type": "error", "code": "c" * 5000, "message": "m" * 5000}] * 1000)
-        assert len(online.told) == 1000
-        assert [note.context["count"] for note in online.notes] == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]
+        online.server(*[{"type": "error", "code": "c" * 5000, "message": "m" * 5000}] * 300)
+        assert len(online.told) == 300
+        assert [note.context["count"] for note in online.notes] == [1, 2, 4, 8, 16, 32, 64, 128, 256]
         assert all(len(repr(note)) < 1000 for note in online.notes)
 
 
