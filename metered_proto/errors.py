@@ -8,8 +8,10 @@
     │   ├── ServerRequestError          the server refused: code, message, request_id
     │   ├── AckTimeoutError             the server did not answer in time
     │   ├── DisconnectedError           the connection was lost before the answer: code, reason
-    │   └── OversizedPayloadError       over the server's cap; nothing was sent: size, cap
-    │       └── MeteredPeerOversizedError
+    │   ├── OversizedPayloadError       over the server's cap; nothing was sent: size, cap
+    │   │   └── MeteredPeerOversizedError
+    │   ├── OutboxFullError             the outbox takes no more: messages, bytes
+    │   └── OutboxStoreError            the outbox's file cannot be used: code, path, reason
     ├── MeteredPeerSendError            code
     ├── MeteredPeerStateError           code, method, current_state
     ├── MeteredPeerReplaceTrackError    succeeded, failed
@@ -124,6 +126,33 @@ class OversizedPayloadError(SignallingError):
 
 class MeteredPeerOversizedError(OversizedPayloadError):
     """An `OversizedPayloadError` of a room: a message or a metadata bag over the server's cap."""
+
+
+class OutboxFullError(SignallingError):
+    """The outbox holds `messages` of `bytes` altogether and takes no more. The new message was not taken in."""
+
+    fields = ("messages", "bytes")
+
+    def __init__(self, messages: int, bytes: int) -> None:
+        super().__init__(f"the outbox is full: it holds {messages} messages of {bytes} bytes")
+        self.messages = messages
+        self.bytes = bytes
+
+
+class OutboxStoreError(SignallingError):
+    """The file of an outbox cannot be used, or could not take what it was given. Nothing was half done.
+
+    `code` is `in_use` (another process has it), `newer_schema` (written by a later version), `full` (the disk),
+    `read_only`, `damaged`, `closed` or `failed`.
+    """
+
+    fields = ("code", "path", "reason")
+
+    def __init__(self, code: str, path: str, reason: str) -> None:
+        super().__init__(f"{code}: {path}: {reason}")
+        self.code = code
+        self.path = path
+        self.reason = reason
 
 
 class MeteredPeerSendError(MeteredRealtimeError):

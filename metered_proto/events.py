@@ -107,3 +107,14 @@ class TokenProviderError(Event, frozen=True):
 
     consecutive_failures: int
     err: Exception
+
+
+class Gap(Event, frozen=True):
+    """`missed` messages that `sender` put into its outbox for `channel` have not come.
+
+    They may have been dropped on the way out, been published while we did not listen, or still come late.
+    """
+
+    channel: str
+    sender: str
+    missed: int

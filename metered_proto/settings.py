@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 import msgspec
 
@@ -28,6 +28,15 @@ def check_duration(name: str, value: object) -> float:
     if not 0 < number < math.inf:
         raise ValueError(f"{name} must be a finite number of seconds above 0, not {number:g}")
     return number
+
+
+def check_count(name: str, value: object) -> int:
+    """A whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, not {value}")
+    return value
 
 
 class ReconnectOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,3 +115,68 @@ class ClientSettings(msgspec.Struct, frozen=True, kw_only=True):
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         # msgspec has one of its own, for the rich library, and it would show the key.
         return [("url", self.url), ("api_key", "***" if self.api_key else None)]
+
+
+Overflow: TypeAlias = Literal["drop_oldest", "drop_newest", "reject"]
+"""What a full outbox does: let go of the oldest message that is not on its way, of the new one, or refuse the call."""
+
+OVERFLOWS: Final[tuple[Overflow, ...]] = get_args(Overflow)
+
+
+class BatchOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How an outbox makes one publish of several messages in a row to the same channel.
+
+    A batch goes out once it holds `max_messages`, once the next message would take it over `max_bytes` (or over the
+    server's cap), once a message to another channel stands behind it, or when its oldest message was enqueued
+    `max_delay` seconds ago.
+    """
+
+    max_messages: int = 100
+    max_delay: float = 1.0
+    max_bytes: int = 32_768
+
+    def __post_init__(self) -> None:
+        check_count("max_messages", self.max_messages)
+        check_duration("max_delay", self.max_delay)
+        check_count("max_bytes", self.max_bytes)
+
+
+class Outbox(msgspec.Struct, frozen=True, kw_only=True):
+    """Messages wait here for a connection, and leave it once the server has acknowledged them.
+
+    At most `max_messages` of `max_bytes` altogether are held, those on their way included; `overflow` says what
+    gives way when there are more. A message older than `max_age` seconds that is not on its way is let go; after a
+    restart its age is told by the system's clock, so a clock that was set meanwhile changes it.
+
+    With a `path` messages are kept in a file and survive the process; without one they live as long as the client.
+    `batch` puts several messages into one publish.
+
+    At most `rate` publishes a second go out, `burst` of them at once (None: as fast as they come); what the
+    application publishes past the outbox is not counted. `window` publishes may wait for their acknowledgement at a
+    time, and with a rate no more than `burst` either: when a path has stalled, everything on it arrives at once, and
+    must not be over the server's own limit then.
+    """
+
+    max_messages: int = 10_000
+    max_bytes: int = 16 * 1024 * 1024
+    max_age: float | None = None
+    overflow: Overflow = "drop_oldest"
+    path: Any = None
+    """A `str` or an `os.PathLike`."""
+    batch: BatchOptions | None = None
+    rate: float | None = 90.0
+    burst: int = 100
+    window: int = 256
+
+    def __post_init__(self) -> None:
+        for name in ("max_messages", "max_bytes", "burst", "window"):
+            check_count(name, getattr(self, name))
+        for name in ("max_age", "rate"):
+            if getattr(self, name) is not None:
+                check_duration(name, getattr(self, name))
+        if self.overflow not in OVERFLOWS:
+            raise ValueError(f"overflow must be one of {', '.join(OVERFLOWS)}, not {self.overflow!r}")
+        if self.path is not None and not isinstance(self.path, str) and not hasattr(self.path, "__fspath__"):
+            raise TypeError(f"path must be a str or an os.PathLike, not {type(self.path).__name__}")
+        if self.batch is not None and not isinstance(self.batch, BatchOptions):
+            raise TypeError(f"batch must be BatchOptions, not {type(self.batch).__name__}")

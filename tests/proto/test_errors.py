@@ -23,6 +23,8 @@ from metered_proto.errors import (
     MeteredPeerStateError,
     MeteredRealtimeError,
     NotConnectedError,
+    OutboxFullError,
+    OutboxStoreError,
     OversizedPayloadError,
     ReconcileTimeoutError,
     ReplaceTrackFailure,
@@ -45,6 +47,8 @@ SAMPLES: list[tuple[MeteredRealtimeError, str]] = [
     (DisconnectedError(1001, "bye"), "disconnected before the acknowledgement: 1001 bye"),
     (OversizedPayloadError(70000, 65536), "the payload has 70000 bytes, the server takes at most 65536"),
     (MeteredPeerOversizedError(70000, 65536), "the payload has 70000 bytes, the server takes at most 65536"),
+    (OutboxFullError(10, 2000), "the outbox is full: it holds 10 messages of 2000 bytes"),
+    (OutboxStoreError("in_use", "a.db", "by another process"), "in_use: a.db: by another process"),
     (MeteredPeerSendError("self_send"), "self_send"),
     (MeteredPeerStateError("invalid_state", "join", "joined"), "invalid_state: join() while joined"),
     (

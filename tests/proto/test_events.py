@@ -14,6 +14,7 @@ from metered_proto.events import (
     Direct,
     Disconnected,
     Event,
+    Gap,
     GoingAway,
     IceServer,
     Message,
@@ -34,6 +35,7 @@ SAMPLES: list[Event] = [
     ServerError("internal_error", "", None),
     GoingAway(5000),
     TokenProviderError(3, ValueError("no token")),
+    Gap("room", "you", 2),
 ]
 
 STRUCTS = [
