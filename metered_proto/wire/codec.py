@@ -176,7 +176,6 @@ def _has_non_finite(data: object) -> bool:
         if isinstance(value, float) and not math.isfinite(value):
             return True
         if isinstance(value, dict):
-            waiting += value
             waiting += value.values()
         elif isinstance(value, list | tuple):
             waiting += value

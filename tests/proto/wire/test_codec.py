@@ -271,6 +271,7 @@ class TestEncodeData:
             ({"null": "null", 1: None}, b'{"null":"null","1":null}'),
             (2**70, str(2**70).encode()),
             ((1, None), b"[1,null]"),
+            ({math.nan: None}, b'{"nan":null}'),
             (Decimal("NaN"), b'"NaN"'),
             ([datetime.date(2026, 1, 2), None], b'["2026-01-02",null]'),
             ([msgspec.Raw(b'{"a": 1}'), None], b'[{"a": 1},null]'),
