@@ -94,6 +94,10 @@ class Backend(Protocol):
         """
         ...
 
+    def cancel_scope(self) -> anyio.CancelScope:
+        """A new cancel scope. Unlike `anyio.CancelScope()`, this works outside of a task, too."""
+        ...
+
     def is_failure(self, error: BaseException) -> bool:
         """Whether what a foreign coroutine raised in this task is its own failure, and no order to this task to end."""
         ...
@@ -119,6 +123,9 @@ class AsyncioBackend:
         self._loop = loop
         self._tasks: set[asyncio.Task[None]] = set()  # the loop itself holds tasks only weakly
         self._context = contextvars.copy_context()
+        # In a callback anyio cannot tell which loop it is on unless `anyio.run` began it all (or sniffio is missing),
+        # but here, in a task, it can.
+        self.cancel_scope: Callable[[], anyio.CancelScope] = type(anyio.CancelScope())
         self.time = loop.time
         self.call_soon = loop.call_soon
         self.waiter: Callable[[], asyncio.Future[Any]] = loop.create_future
@@ -201,6 +208,7 @@ class TrioBackend:
 
         self._trio = trio
         self._token = trio.lowlevel.current_trio_token()
+        self.cancel_scope: Callable[[], anyio.CancelScope] = anyio.CancelScope
         self._context = contextvars.copy_context()
         self.time = trio.current_time
 

@@ -178,7 +178,7 @@ class Emitter:
         """Run a handler's task, to be waited for and cancelled by `finish`."""
         if self._backend is None:
             raise RuntimeError("an emitter has to be bound before it emits")
-        scope = anyio.CancelScope()
+        scope = self._backend.cancel_scope()
         self._scopes[scope] = None
 
         async def contained() -> None:

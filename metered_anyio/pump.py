@@ -114,18 +114,9 @@ class Pump:
         self._facts.append(fact)
         if self._busy:
             return
-        self._busy = True
-        perform = self._perform
-        try:
-            while self._facts:
-                for order in self.machine.handle(self.clock.now(), self._facts.popleft()):
-                    perform[type(order)](order)
-        finally:
-            self._busy = False
+        self._work_off()
         if self._unflushed and not (self._eager and len(self._waiters) <= 1):
-            if not self._pass_scheduled:
-                self._pass_scheduled = True
-                self.backend.call_soon(self._end_pass)
+            self._schedule_pass()
         else:
             self._end_pass()
 
@@ -135,15 +126,21 @@ class Pump:
         op = self._ops
         waiter = self._waiters[op] = self.backend.waiter()
         try:
-            self.feed(Asked(op, call))
-            if waiter.done():
-                # Somebody who asks in a loop, and is refused at once each time, must not hold up the event loop.
-                await anyio.lowlevel.checkpoint()
+            if len(self._waiters) > 1 and self._eager:
+                # Others wait too, so there will be more: deal with all of them at the end of the pass.
+                self._facts.append(Asked(op, call))
+                self._schedule_pass()
+            else:
+                self.feed(Asked(op, call))
+                if waiter.done():
+                    # Whoever asks in a loop, and is refused at once each time, must not hold up the event loop.
+                    await anyio.lowlevel.checkpoint()
             value, error = await waiter
-        finally:
-            # Still there only if the wait was broken off, or the machine would not take the call.
+        except BaseException:
+            # Still there if the wait was broken off, or the machine would not take the call.
             if self._waiters.pop(op, None) is not None:
                 self.feed(Withdrawn(op))
+            raise
         if error is None:
             return value
         try:
@@ -183,8 +180,26 @@ class Pump:
         self._stopped = True
         self._alarm.set(None)
 
+    def _work_off(self) -> None:
+        self._busy = True
+        facts, perform, handle = self._facts, self._perform, self.machine.handle
+        now = self.clock.now()  # what is dealt with together happens at the same time
+        try:
+            while facts:
+                for order in handle(now, facts.popleft()):
+                    perform[type(order)](order)
+        finally:
+            self._busy = False
+
+    def _schedule_pass(self) -> None:
+        if not self._pass_scheduled:
+            self._pass_scheduled = True
+            self.backend.call_soon(self._end_pass)
+
     def _end_pass(self) -> None:
         self._pass_scheduled = False
+        if self._facts and not self._busy:
+            self._work_off()
         while self._unflushed:
             links, self._unflushed = self._unflushed, []
             for link in links:
@@ -258,7 +273,7 @@ class Pump:
             waiter.set_result((order.value, order.error))
 
     def _begin(self, order: Begin) -> None:
-        scope = self._effects[order.effect] = anyio.CancelScope()
+        scope = self._effects[order.effect] = self.backend.cancel_scope()
 
         async def run() -> None:
             result: Any = None

@@ -232,7 +232,10 @@ class SignallingClient:
         Raises `TypeError` or `ValueError` for a bad name or data, `NotConnectedError` and `OversizedPayloadError`
         before anything is sent, `ServerRequestError`, `DisconnectedError` or `AckTimeoutError` after.
         """
-        await self._ask(Publish.of(channel, data))
+        call = Publish.of(channel, data)
+        if self._pump is None:
+            raise NotConnectedError(self.state)
+        await self._pump.ask(call)
 
     async def send(self, peer_id: str, data: Any) -> None:
         """Hand `data` to one peer. Returns on the server's ack; raises as `publish` does."""
@@ -321,7 +324,7 @@ class SignallingClient:
 
     def open_link(self, number: int, target: str) -> None:
         pump = self._running()
-        scope = self._dials[number] = anyio.CancelScope()
+        scope = self._dials[number] = pump.backend.cancel_scope()
 
         async def run() -> None:
             failure: LinkDown | None = None

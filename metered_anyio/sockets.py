@@ -72,6 +72,7 @@ class Link:
         "_reader",
         "_reported",
         "_sock",
+        "_texts",
         "_tls",
         "_wants_flush",
         "_writer",
@@ -98,6 +99,7 @@ class Link:
         self._ws = ws
         self._tls = tls
         self._out: list[bytes | memoryview] = []
+        self._texts: list[bytes] = []  # messages that have not been framed
         self._owed = b""  # the latest reply that waits until the socket can be written
         self._wants_flush = False
         self._closing = False
@@ -144,7 +146,9 @@ class Link:
 
     def send(self, payload: bytes) -> None:
         """Write one text message."""
-        self.write(self._ws.frame(payload))
+        if self._sock is not None:
+            self._texts.append(payload)
+            self._want_flush()
 
     def ping(self) -> None:
         """Write a ping."""
@@ -154,6 +158,7 @@ class Link:
         """Write bytes, with whatever else is to be written in this pass of the loop."""
         if not data or self._sock is None:
             return
+        self._frame_texts()
         self._put(data if self._tls is None else self._tls.encrypt(data))
 
     def close(self, code: int, reason: str, *, abort: bool) -> None:
@@ -164,6 +169,7 @@ class Link:
         if abort or self._ws.state is not State.OPEN:
             self._shut(1006, "")
             return
+        self._frame_texts()  # while frames can still be made
         self.write(self._ws.close(code, reason))
         self._linger_on()
 
@@ -173,13 +179,25 @@ class Link:
         if not data:
             return
         self._out.append(data)
+        self._want_flush()
+
+    def _want_flush(self) -> None:
         if self._writer is None and not self._wants_flush:
             self._wants_flush = True
             self._driver.want_flush(self)
 
+    def _frame_texts(self) -> None:
+        """Frame the messages of this pass, all together; whatever else is to be written comes behind them."""
+        if self._texts:
+            data = self._ws.frames(self._texts)
+            self._texts.clear()
+            if data:
+                self._out.append(data if self._tls is None else self._tls.encrypt(data))
+
     def flush(self) -> None:
         """Hand the kernel what was written."""
         self._wants_flush = False
+        self._frame_texts()
         out = self._out
         if self._sock is None or self._writer is not None or not out:
             return
@@ -200,6 +218,7 @@ class Link:
     def _on_writable(self) -> None:
         if self._sock is None or self._writer is None:
             return
+        self._frame_texts()
         data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
         try:
             sent = self._sock.send(data)
@@ -342,6 +361,7 @@ class Link:
             self._linger.set(None)
             self._linger = None
         self._out.clear()
+        self._texts.clear()
         self._owed = b""
         sock.close()
         self._report(code, reason)

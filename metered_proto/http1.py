@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import h11
 
-HEAD_LIMIT = 16 * 1024
+HEAD_LIMIT = 32 * 1024
 """Bytes that the start line and the headers of a request or a response may have together."""
 
 

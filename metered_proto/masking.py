@@ -24,12 +24,16 @@ def mask(payload: bytes, key: bytes) -> bytes:
     """`payload` with each byte XORed with the next of the four bytes of `key`; doing it again undoes it."""
     size = len(payload)
     if size < _LONG:
-        pad = (key * ((size >> 2) + 1))[:size]
-        return (int.from_bytes(payload, "little") ^ int.from_bytes(pad, "little")).to_bytes(size, "little")
+        return xor(payload, (key * ((size >> 2) + 1))[:size])
     masked = bytearray(payload)
     for offset in range(4):
         masked[offset::4] = payload[offset::4].translate(_XOR[key[offset]])
     return bytes(masked)
+
+
+def xor(data: bytes, pad: bytes) -> bytes:
+    """Two byte strings of equal length, XORed."""
+    return (int.from_bytes(data, "little") ^ int.from_bytes(pad, "little")).to_bytes(len(data), "little")
 
 
 class MaskKeys:

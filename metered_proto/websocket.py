@@ -24,7 +24,7 @@ from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
 
 from metered_proto.errors import LocalProtocolError
-from metered_proto.masking import MaskKeys, RandomBytes, mask
+from metered_proto.masking import MaskKeys, RandomBytes, mask, xor
 from metered_proto.upgrade import ClientUpgrade, ServerUpgrade
 from metered_proto.websocket_events import (
     Closed,
@@ -196,6 +196,28 @@ class WebSocket:
             return server_text_frame(payload)
         key = self._random(4)
         return _header(_TEXT, 0x80, len(payload)) + key + mask(payload, key)
+
+    def frames(self, payloads: Sequence[bytes]) -> bytes:
+        """Text messages, each in a frame of its own: the same bytes as from `frame`, but for the keys.
+
+        All are masked in one stroke: for small messages that halves what a frame costs.
+        """
+        if len(payloads) == 1:
+            return self.frame(payloads[0])
+        if self._state is not _OPEN:
+            return self._unsaid()
+        if self._random is None:
+            return b"".join([server_text_frame(payload) for payload in payloads])
+        keys = self._random(4 * len(payloads))
+        plain: list[bytes] = []
+        pads: list[bytes] = []
+        for at, payload in enumerate(payloads):
+            key = keys[4 * at : 4 * at + 4]
+            size = len(payload)
+            header = _header(_TEXT, 0x80, size)
+            plain += (header, key, payload)
+            pads += (_UNMASKED[len(header)], (key * ((size >> 2) + 1))[:size])
+        return xor(b"".join(plain), b"".join(pads))
 
     def ping(self, payload: bytes = b"") -> bytes:
         """A ping; its pong comes back as `Heard`. Raises `ValueError` for over 125 bytes (section 5.5)."""
@@ -522,10 +544,17 @@ def _parse_header(data: bytes, position: int) -> tuple[int, int]:
     return start + (4 if second & 0x80 else 0), size
 
 
+_UNMASKED = [bytes(4 + size) for size in range(11)]
+"""By the length of a header, the pad that leaves it and the key behind it as they are."""
+
+_SHORT_TEXT = [bytes((_TEXT, 0x80 | size)) for size in range(126)]
+"""The commonest headers, ready-made."""
+
+
 def _header(first: int, masked: int, size: int) -> bytes:
     """The header of a frame up to its mask key (section 5.2); `masked` is 0x80 or 0."""
     if size < 126:
-        return bytes((first, masked | size))
+        return _SHORT_TEXT[size] if masked and first == _TEXT else bytes((first, masked | size))
     if size < 1 << 16:
         return bytes((first, masked | 126)) + size.to_bytes(2)
     return bytes((first, masked | 127)) + size.to_bytes(8)

@@ -202,6 +202,8 @@ _TOKEN: Final = re.compile(r"\\([\\*])|(\*+)|(.)", re.DOTALL)
 
 
 def _channel_fault(name: str) -> str | None:
+    if name.isascii() and name.isprintable() and 0 < len(name) <= MAX_CHANNEL_BYTES:
+        return None  # what nearly every name is, found out in a third of the time
     if not name:
         return "must not be empty"
     if _SURROGATE.search(name):

@@ -202,6 +202,12 @@ def libraries() -> dict[str, ModuleType]:
 
 
 @pytest.fixture
+def scene() -> type[Stage]:
+    """`Stage`, for a test that runs an event loop of its own."""
+    return Stage
+
+
+@pytest.fixture
 async def stage(libraries: dict[str, ModuleType]) -> AsyncIterator[Stage]:
     """A stage with a relay."""
     async with contextlib.AsyncExitStack() as exits:

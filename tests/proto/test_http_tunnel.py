@@ -51,8 +51,8 @@ def test_what_is_asked() -> None:
         (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", UNREADABLE),
         (b"HTTP/1.1 099 Odd\r\n\r\n", UNREADABLE),
         (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", UNREADABLE),
-        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 20_000, TunnelRefused(1006, "the proxy's answer is too long")),
-        (b"HTTP/1.1 100 Continue\r\n\r\n" * 1000, TunnelRefused(1006, "the proxy's answer is too long")),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 40_000, TunnelRefused(1006, "the proxy's answer is too long")),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" * 2000, TunnelRefused(1006, "the proxy's answer is too long")),
         (b"HTTP/1.1 200 OK\r\nX: y\r\n", None),
     ],
 )
