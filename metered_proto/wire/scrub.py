@@ -69,33 +69,34 @@ def _rule(pattern: str, replacement: str | Callable[[re.Match[str]], str]) -> _R
     return re.compile(pattern, re.IGNORECASE | re.VERBOSE | re.DOTALL), replacement
 
 
-# Possessive quantifiers (`*+`) give nothing back, so what follows one is tried once.
+# Possessive quantifiers (`*+`) give nothing back, so what follows one is tried once. They stand behind single
+# characters only: behind a group, Python before 3.11.5 gets them wrong (gh-106052).
 # The order counts: first the rules that know where a secret begins and ends, then those that know it by its look.
 _RULES: Final[tuple[_Rule, ...]] = (
     # scheme://user:password@host, up to the last @ of the authority (RFC 3986 section 3.2)
     _rule(r"""(//) [^\s/?\#"<>]* @""", rf"\1{MASK}@"),
     # the same as a parameter of another URL, percent-encoded once or more often
     _rule(
-        r"""(% (?P<level> (?:25)*+ ) 3a (?: % (?P=level) 2f ){2} )
+        r"""(% (?P<level> (?:25)* ) 3a (?: % (?P=level) 2f ){2} )
             (?: (?! % (?P=level) [23]f ) [^\s/?\#"<>] )* ( % (?P=level) 40 | @ )""",
         rf"\1{MASK}\3",
     ),
     # Authorization and Proxy-Authorization: as a line, in a dictionary, in a pair; a scheme and one word
     _rule(
-        r"""(authorization) ( \\*+ ["'] \s*+ [:=,] \s*+ | \s*+ [:=] \s*+ ) ( \[?+ (?: b (?= ["'] ) )?+ \\*+ ["']?+ )
-            (?: [a-z]++ [ \t]++ )?+ [^\s"'\\]*+""",
+        r"""(authorization) ( \\*+ ["'] \s*+ [:=,] \s*+ | \s*+ [:=] \s*+ ) ( \[?+ (?: b (?= ["'] ) )? \\*+ ["']?+ )
+            (?: [a-z]++ [ \t]++ )? [^\s"'\\]*+""",
         rf"\1\2\3{MASK}",
     ),
     _rule(r"(bearer|basic) (\s++) [a-z0-9._~+/:=-]{16,}+", rf"\1\2{MASK}"),
     # "credential": "…", quoted either way, or by \" where JSON stands in JSON: up to the same quote again
     _rule(
         rf"""({_NAMES}) ( \\*+ ["'] \s*+ [:=,] \s*+ | \s*+ [:=] \s*+ ) (b?+) (?P<escape> \\*+ ) (?P<quote> ["'] )
-             (?: (?! (?<!\\) (?P=escape) (?P=quote) ) . )*+""",
+             (?: (?! (?<!\\) (?P=escape) (?P=quote) ) . )*""",
         rf"\1\2\3\g<escape>\g<quote>{MASK}",
     ),
     # key=…, token%3D… in a query
     _rule(
-        rf"""({_NAMES}) ( \\*+ ["']?+ \s*+ = \s*+ | % (?:25)*+ 3d ) (?! ["'\\] ) [^\s&"<>\\]++""",
+        rf"""({_NAMES}) ( \\*+ ["']?+ \s*+ = \s*+ | % (?:25)* 3d ) (?! ["'\\] ) [^\s&"<>\\]++""",
         rf"\1\2{MASK}",
     ),
     # "token": 7
@@ -108,7 +109,7 @@ _RULES: Final[tuple[_Rule, ...]] = (
     _rule(r"""(a=crypto:) [^\r\n"\\]*+""", rf"\1{MASK}"),
     # the keys and tokens themselves, wherever they stand
     _rule(r"(pk_live_|sk_secret_) [a-z0-9_.~%+/-]*+", rf"\1{MASK}"),
-    _rule(r"eyj [a-z0-9_-]*+ (?: \. [a-z0-9_-]*+ )*+", _mask_jwt),
+    _rule(r"eyj [a-z0-9_-]*+ (?: \. [a-z0-9_-]*+ )*", _mask_jwt),
 )
 
 
