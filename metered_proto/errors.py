@@ -10,6 +10,8 @@
     │   ├── DisconnectedError           the connection was lost before the answer: code, reason
     │   ├── OversizedPayloadError       over the server's cap; nothing was sent: size, cap
     │   │   └── MeteredPeerOversizedError
+    │   ├── RequestTimeoutError         the peer that was asked did not answer in time: timeout
+    │   ├── RequestFailedError          the peer that was asked said no: code, message
     │   ├── OutboxFullError             the outbox takes no more: messages, bytes
     │   └── OutboxStoreError            the outbox's file cannot be used: code, path, reason
     ├── MeteredPeerSendError            code
@@ -126,6 +128,31 @@ class OversizedPayloadError(SignallingError):
 
 class MeteredPeerOversizedError(OversizedPayloadError):
     """An `OversizedPayloadError` of a room: a message or a metadata bag over the server's cap."""
+
+
+class RequestTimeoutError(SignallingError):
+    """The peer that was asked did not answer within `timeout` seconds. It may have done what was asked."""
+
+    fields = ("timeout",)
+
+    def __init__(self, timeout: float) -> None:
+        super().__init__(f"no answer within {timeout:g} s")
+        self.timeout = timeout
+
+
+class RequestFailedError(SignallingError):
+    """The peer that was asked answers that it cannot, or will not.
+
+    Raised in a function that answers requests, it is what the asker gets; any other exception there reaches the
+    asker as `handler_failed`, without its text.
+    """
+
+    fields = ("code", "message")
+
+    def __init__(self, code: str, message: str = "") -> None:
+        super().__init__(f"{code}: {message}" if message else code)
+        self.code = code
+        self.message = message
 
 
 class OutboxFullError(SignallingError):

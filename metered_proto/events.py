@@ -25,6 +25,10 @@ class IceServer(msgspec.Struct, frozen=True, omit_defaults=True):
     def __repr__(self) -> str:
         return f"IceServer(urls={self.urls!r})"
 
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        # msgspec has one of its own, for the rich library, and it would show the credential.
+        return [("urls", self.urls)]
+
 
 class Connected(Event, frozen=True):
     """The server welcomed us.
@@ -71,6 +75,15 @@ class Direct(Event, frozen=True, tag="direct"):
     sender_peer_id: str = msgspec.field(name="from")
     data: Any
     sender_metadata: dict[str, Any] | None = msgspec.field(name="fromMetadata", default=None)
+
+
+class RequestReceived(Event, frozen=True):
+    """A peer asks something and waits for the answer (`metered_proto.client.requests`)."""
+
+    sender_peer_id: str
+    request_id: str
+    data: Any
+    sender_metadata: dict[str, Any] | None = None
 
 
 class PresencePeer(msgspec.Struct, frozen=True, rename={"peer_id": "peerId"}, omit_defaults=True):

@@ -36,6 +36,11 @@ class LinkAsked(Fact, frozen=True):
         shown = path + mark + "…" * len(mark)
         return f"LinkAsked(link={self.link}, target={shown!r}, address={self.address!r}, origin={self.origin!r})"
 
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        # msgspec has one of its own, for the rich library, and it would show the credential.
+        path = self.target.partition("?")[0]
+        return [("link", self.link), ("target", path), ("address", self.address), ("origin", self.origin)]
+
 
 class LinkUp(Fact, frozen=True):
     """A link is open in both directions: the handshake is over and messages can flow."""
@@ -111,6 +116,10 @@ class EffectDone(Fact, frozen=True):
     def __repr__(self) -> str:
         result = None if self.result is None else f"<{type(self.result).__name__}>"
         return f"EffectDone(effect={self.effect}, result={result}, error={self.error!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        # As for `LinkAsked`: rich would show the result.
+        return [("effect", self.effect), ("result", type(self.result).__name__), ("error", self.error)]
 
 
 class Woken(Fact, frozen=True):

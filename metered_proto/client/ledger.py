@@ -15,7 +15,7 @@ from metered_proto.machine import Deadline, Micros, micros
 from metered_proto.orders import Answer, Order
 
 
-class Request(msgspec.Struct, gc=False):
+class Pending(msgspec.Struct, gc=False):
     """One request in flight. `op` is None once its caller has stopped waiting."""
 
     op: int | None
@@ -32,7 +32,7 @@ class Ledger:
     def __init__(self, ack_timeout: float) -> None:
         self._timeout = micros(ack_timeout)
         self._seconds = ack_timeout
-        self._open: dict[str, Request] = {}
+        self._open: dict[str, Pending] = {}
 
     def __len__(self) -> int:
         return len(self._open)
@@ -50,10 +50,10 @@ class Ledger:
     def enter(self, now: Micros, op: int, subscribe: Subscribe | None = None, serial: int = 0) -> str:
         """Enter a request that is about to be sent; returns its request id."""
         request_id = str(op)
-        self._open[request_id] = Request(op, now + self._timeout, subscribe, serial)
+        self._open[request_id] = Pending(op, now + self._timeout, subscribe, serial)
         return request_id
 
-    def settle(self, request_id: str) -> Request | None:
+    def settle(self, request_id: str) -> Pending | None:
         """Take out the request that an answer came for, if it is one of ours."""
         return self._open.pop(request_id, None)
 
@@ -79,12 +79,10 @@ class Ledger:
         return []
 
     def _expire(self, now: Micros) -> list[Order]:
-        orders: list[Order] = []
-        while self._open:
-            request_id = next(iter(self._open))
-            if self._open[request_id].due > now:
+        due: list[str] = []
+        for request_id, request in self._open.items():
+            if request.due > now:
                 break
-            request = self._open.pop(request_id)
-            if request.op is not None:
-                orders.append(Answer(request.op, error=AckTimeoutError(self._seconds)))
-        return orders
+            due.append(request_id)
+        ops = [self._open.pop(request_id).op for request_id in due]
+        return [Answer(op, error=AckTimeoutError(self._seconds)) for op in ops if op is not None]

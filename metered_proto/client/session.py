@@ -28,7 +28,8 @@ import msgspec
 from metered_proto.client.calls import Close, Connect, FetchToken, Publish, SendTo, Subscribe, Unsubscribe
 from metered_proto.client.heartbeat import Heartbeat
 from metered_proto.client.ladder import Ladder
-from metered_proto.client.ledger import Ledger, Request
+from metered_proto.client.ledger import Ledger, Pending
+from metered_proto.client.requests import AnswerRequests, Request, Requests
 from metered_proto.client.subscriptions import Subscriptions
 from metered_proto.entropy import Entropy
 from metered_proto.errors import (
@@ -174,7 +175,8 @@ class ClientSession(Composite):
         self._ledger = Ledger(settings.ack_timeout)
         self._subscriptions = Subscriptions(keep=settings.auto_resubscribe, ack_timeout=settings.ack_timeout)
         self._ladder = None if settings.reconnect is None else Ladder(settings.reconnect, entropy.fork("ladder"))
-        self.parts = (self._ledger, self._subscriptions, self._heartbeat)
+        self._requests = Requests(entropy.fork("requests"))
+        self.parts = (self._ledger, self._subscriptions, self._requests, self._heartbeat)
         self._phase = Phase("idle")
         self._connecting: list[int] = []  # the ops of everybody who waits in connect()
         self._links = 0
@@ -294,7 +296,6 @@ class ClientSession(Composite):
         orders = self._enter("welcome", link=link)
         self.counters.connects += 1
         self.counters.reconnects += is_reconnect
-        self._floor = 0
         if self._ladder is not None:
             self._ladder.reset()
         self._heartbeat.handle(now, LinkUp(link))
@@ -394,6 +395,13 @@ class ClientSession(Composite):
                 return self._carry(now, op, data, SendFrame(peer_id, data, str(op)))
             case Subscribe():
                 return self._subscribe(now, op, call)
+            case Request():
+                if self._phase.name != "online" or self._phase.link is None:
+                    return [Answer(op, error=NotConnectedError(self.state))]
+                return self._requests.ask(now, op, call, self._phase.link, self.max_message_size)
+            case AnswerRequests(on):
+                self._requests.answer_requests(on)
+                return [Answer(op)]
             case Unsubscribe(channel):
                 return self._unsubscribe(now, op, channel)
             case Connect():
@@ -455,7 +463,7 @@ class ClientSession(Composite):
 
     def _withdrawn(self, now: Micros, fact: Withdrawn, op: int) -> list[Order]:
         if op not in self._connecting:
-            return self._ledger.handle(now, fact)
+            return self._ledger.handle(now, fact) + self._requests.handle(now, fact)
         self._connecting.remove(op)
         if self._connecting or self.counters.connects:
             return []
@@ -483,7 +491,9 @@ class ClientSession(Composite):
                     orders += self._settled(now, frame.request_id, request, None)
                 elif request.op is not None:
                     orders.append(Answer(request.op))
-            elif isinstance(frame, Direct | Presence):
+            elif isinstance(frame, Direct):
+                orders += self._requests.direct(frame)
+            elif isinstance(frame, Presence):
                 orders.append(Tell(frame))
             elif isinstance(frame, ErrorFrame):
                 orders += self._refused(now, frame)
@@ -500,7 +510,7 @@ class ClientSession(Composite):
         return self._dropped(frame if isinstance(frame, Malformed) else Malformed("early", "ahead of the welcome"))
 
     def _settled(
-        self, now: Micros, request_id: str, request: Request | None, error: ServerRequestError | None
+        self, now: Micros, request_id: str, request: Pending | None, error: ServerRequestError | None
     ) -> list[Order]:
         if request is None:
             return self._subscriptions.replayed(now, request_id, error)
@@ -513,6 +523,8 @@ class ClientSession(Composite):
         if request_id is not None and (request_id in self._ledger or request_id in self._subscriptions):
             error = ServerRequestError(code, message, request_id)
             return self._settled(now, request_id, self._ledger.settle(request_id), error)
+        if request_id is not None and self._requests.knows(request_id):
+            return self._requests.refused(request_id, ServerRequestError(code, message, request_id))
         if request_id is None and code == "unknown_type":
             return []  # an older server's answer to our ping
         if request_id is not None:

@@ -24,6 +24,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from metered_proto.alarms import Alarms, Rounds
 from metered_proto.entropy import Entropy
 from metered_proto.errors import LocalProtocolError, MeteredRealtimeError, OversizedPayloadError, ServerRequestError
 from metered_proto.events import PresencePeer
@@ -52,7 +53,6 @@ from metered_proto.orders import (
     RefuseLink,
 )
 from metered_proto.relay.admission import Admission, Identity, Refused, TurnedAway
-from metered_proto.relay.alarms import Alarms, Rounds
 from metered_proto.relay.calls import OPERATOR, Drain, HttpCall, HttpReply, Kick, Peers, PublishAs, Usage, UsageReport
 from metered_proto.relay.control import Control, whole_seconds
 from metered_proto.relay.frames import NO_STAMP, PONG, DirectOut, presence_joined, presence_left

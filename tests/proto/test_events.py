@@ -20,6 +20,7 @@ from metered_proto.events import (
     Message,
     Presence,
     PresencePeer,
+    RequestReceived,
     ServerError,
     StateChange,
     TokenProviderError,
@@ -36,6 +37,7 @@ SAMPLES: list[Event] = [
     GoingAway(5000),
     TokenProviderError(3, ValueError("no token")),
     Gap("room", "you", 2),
+    RequestReceived("you", "q-1", {"ask": 1}),
 ]
 
 STRUCTS = [

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from metered_proto.client.calls import Subscribe
-from metered_proto.client.ledger import Ledger, Request
+from metered_proto.client.ledger import Ledger, Pending
 from metered_proto.errors import AckTimeoutError, DisconnectedError
 from metered_proto.facts import LinkDown, LinkUp, Withdrawn, Woken
 from metered_proto.machine import SECOND, Deadline
@@ -28,7 +28,7 @@ class TestEntering:
         ledger = Ledger(15)
         call = Subscribe("room")
         ledger.enter(SECOND, 7, call, 3)
-        assert ledger.settle("7") == Request(7, 16 * SECOND, call, 3)
+        assert ledger.settle("7") == Pending(7, 16 * SECOND, call, 3)
         assert ledger.settle("7") is None
         assert len(ledger) == 0
 

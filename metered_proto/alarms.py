@@ -1,4 +1,4 @@
-"""Deadlines of many guests, each known by a number.
+"""Deadlines of many things of a kind, each known by a number.
 
 `Rounds` is for delays that are all equally long (the next ping, the pong, the end of a closing): a queue, since
 what is set later rings later. `Alarms` is for any point in time (the end of a token): a heap. Setting an alarm

@@ -6,7 +6,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from metered_proto.relay.alarms import Alarms, Rounds
+from metered_proto.alarms import Alarms, Rounds
 
 
 def test_a_round_rings_a_span_later_in_the_order_of_setting() -> None:
