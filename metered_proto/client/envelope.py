@@ -74,7 +74,7 @@ class Opened(msgspec.Struct, frozen=True):
 
 
 BATCH_ROOM: Final = 160
-"""What a batch costs at most beyond its messages, each counted as large as it would be alone (`seal`), in bytes."""
+"""What a batch takes at most beyond its messages (`batch_share`), in bytes."""
 
 
 def check_data(data: bytes) -> bytes:
@@ -119,6 +119,11 @@ def seal(data: bytes, *, id: str, outbox: str, seq: int, redelivered: bool = Fal
 def seal_batch(outbox: str, stamps: Sequence[BatchStamp], items: Sequence[bytes]) -> bytes:
     """Put several messages into one envelope."""
     return b'%b%b,"items":[%b]}' % (_OPENING, _encode(Batch(outbox, stamps)), b",".join(items))
+
+
+def batch_share(data: bytes, *, id: str, seq: int) -> int:
+    """How much of a batch one message takes, in bytes, the mark of a redelivery counted."""
+    return len(data) + len(_encode(BatchStamp(id, seq, redelivered=True))) + 2  # and a comma each
 
 
 def unseal(data: Any) -> list[Opened] | None:

@@ -30,7 +30,15 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from metered_proto.client.calls import Call
-from metered_proto.client.envelope import BATCH_ROOM, BatchStamp, check_data, check_message_id, seal, seal_batch
+from metered_proto.client.envelope import (
+    BATCH_ROOM,
+    BatchStamp,
+    batch_share,
+    check_data,
+    check_message_id,
+    seal,
+    seal_batch,
+)
 from metered_proto.client.pace import Pace
 from metered_proto.entropy import Entropy
 from metered_proto.errors import NotConnectedError, OutboxFullError, OversizedPayloadError, ServerRequestError
@@ -487,20 +495,21 @@ class OutboxQueue:
             return
         head = queue[0]
         if not self._batch_bytes:
-            self._batch_bytes = BATCH_ROOM + head.entry.size
+            self._batch_bytes = BATCH_ROOM + _share(head)
         limit = min(batch.max_bytes, self._cap)
         length, full = self._batch_length, head.alone or self._batch_bytes >= limit or batch.max_messages == 1
         while not full and length < len(queue):
             held = queue[length]
+            share = _share(held)
             full = (
                 held.entry.channel != head.entry.channel
                 or held.entry.outbox != head.entry.outbox
                 or held.alone
-                or self._batch_bytes + held.entry.size > limit
+                or self._batch_bytes + share > limit
             )
             if not full:
                 length += 1
-                self._batch_bytes += held.entry.size
+                self._batch_bytes += share
                 full = length == batch.max_messages
         self._batch_length, self._batch_full = length, full
 
@@ -541,8 +550,9 @@ class OutboxQueue:
 
     def _take_back(self, returned: Iterable[_Held]) -> None:
         """Put messages that were in flight back to their places in the queue."""
-        back = sorted(returned, key=_key)
-        while self._queue and self._queue[0].entry.key < back[-1].entry.key:
+        back = list(returned)
+        last = max(held.entry.key for held in back)
+        while self._queue and self._queue[0].entry.key < last:
             back.append(self._queue.popleft())
         back.sort(key=_key)
         self._queue.extendleft(reversed(back))
@@ -658,6 +668,10 @@ def _pack(leaving: list[_Held]) -> bytes:
         return seal(entry.data, id=entry.id, outbox=entry.outbox, seq=entry.seq, redelivered=held.attempted)
     stamps = [BatchStamp(held.entry.id, held.entry.seq, held.attempted) for held in leaving]
     return seal_batch(leaving[0].entry.outbox, stamps, [held.entry.data for held in leaving])
+
+
+def _share(held: _Held) -> int:
+    return batch_share(held.entry.data, id=held.entry.id, seq=held.entry.seq)
 
 
 def _key(held: _Held) -> int:
