@@ -10,6 +10,7 @@
     │   ├── DisconnectedError           the connection was lost before the answer: code, reason
     │   ├── OversizedPayloadError       over the server's cap; nothing was sent: size, cap
     │   │   └── MeteredPeerOversizedError
+    │   ├── PublishManyError            some of many messages were not acknowledged: failed
     │   ├── RequestTimeoutError         the peer that was asked did not answer in time: timeout
     │   ├── RequestFailedError          the peer that was asked said no: code, message
     │   ├── OutboxFullError             the outbox takes no more: messages, bytes
@@ -128,6 +129,19 @@ class OversizedPayloadError(SignallingError):
 
 class MeteredPeerOversizedError(OversizedPayloadError):
     """An `OversizedPayloadError` of a room: a message or a metadata bag over the server's cap."""
+
+
+class PublishManyError(SignallingError):
+    """Of many messages published together, some failed: `failed` has the index and the error of each.
+
+    The errors are those that `publish` raises. All others were acknowledged.
+    """
+
+    fields = ("failed",)
+
+    def __init__(self, failed: tuple[tuple[int, Exception], ...]) -> None:
+        super().__init__(f"{len(failed)} messages failed, the first: {failed[0][1] if failed else None}")
+        self.failed = failed
 
 
 class RequestTimeoutError(SignallingError):

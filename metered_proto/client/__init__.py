@@ -1,6 +1,16 @@
 """The client as a machine: one signalling connection that comes back, and what is asked over it."""
 
-from metered_proto.client.calls import Call, Close, Connect, FetchToken, Publish, SendTo, Subscribe, Unsubscribe
+from metered_proto.client.calls import (
+    Call,
+    Close,
+    Connect,
+    FetchToken,
+    Publish,
+    PublishMany,
+    SendTo,
+    Subscribe,
+    Unsubscribe,
+)
 from metered_proto.client.session import ClientSession
 
 __all__ = [
@@ -10,6 +20,7 @@ __all__ = [
     "Connect",
     "FetchToken",
     "Publish",
+    "PublishMany",
     "SendTo",
     "Subscribe",
     "Unsubscribe",

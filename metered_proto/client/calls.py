@@ -68,18 +68,31 @@ class Unsubscribe(Call, frozen=True):
 
 
 class Publish(Call, frozen=True):
-    """Publish serialized `data` to a channel; `Publish.of` takes any JSON value."""
+    """Publish serialized `data` to a channel; `Publish.of` takes any JSON value.
+
+    Answered on the server's acknowledgement; without `ack`, as soon as the message is on its way.
+    """
 
     channel: str
     data: msgspec.Raw
+    ack: bool = True
 
     def __post_init__(self) -> None:
         check_channel(self.channel)
 
     @classmethod
-    def of(cls, channel: str, data: object) -> Publish:
+    def of(cls, channel: str, data: object, ack: bool = True) -> Publish:
         """Check the name, serialize the data. Raises `TypeError` or `ValueError`."""
-        return cls(channel, msgspec.Raw(encode_data(data)))
+        return cls(channel, msgspec.Raw(encode_data(data)), ack)
+
+
+class PublishMany(Call, frozen=True):
+    """Publish many messages, in order, with one answer: when the last is acknowledged, or `PublishManyError`.
+
+    If one is too large, none is sent.
+    """
+
+    messages: tuple[Publish, ...]
 
 
 class SendTo(Call, frozen=True):

@@ -25,12 +25,13 @@ from urllib.parse import quote
 
 import msgspec
 
-from metered_proto.client.calls import Close, Connect, FetchToken, Publish, SendTo, Subscribe, Unsubscribe
+from metered_proto.client.calls import Close, Connect, FetchToken, Publish, PublishMany, SendTo, Subscribe, Unsubscribe
 from metered_proto.client.heartbeat import Heartbeat
 from metered_proto.client.ladder import Ladder
-from metered_proto.client.ledger import Ledger, Pending
+from metered_proto.client.ledger import Ledger, Pending, PendingSubscribe
 from metered_proto.client.requests import AnswerRequests, Request, Requests
 from metered_proto.client.subscriptions import Subscriptions
+from metered_proto.client.unacked import Unacked
 from metered_proto.entropy import Entropy
 from metered_proto.errors import (
     LocalProtocolError,
@@ -176,7 +177,8 @@ class ClientSession(Composite):
         self._subscriptions = Subscriptions(keep=settings.auto_resubscribe, ack_timeout=settings.ack_timeout)
         self._ladder = None if settings.reconnect is None else Ladder(settings.reconnect, entropy.fork("ladder"))
         self._requests = Requests(entropy.fork("requests"))
-        self.parts = (self._ledger, self._subscriptions, self._requests, self._heartbeat)
+        self._unacked = Unacked()
+        self.parts = (self._ledger, self._unacked, self._subscriptions, self._requests, self._heartbeat)
         self._phase = Phase("idle")
         self._connecting: list[int] = []  # the ops of everybody who waits in connect()
         self._links = 0
@@ -239,9 +241,8 @@ class ClientSession(Composite):
                 return self._token_came(now, result, error) if effect == self._phase.effect else []
             case Withdrawn(op):
                 return self._withdrawn(now, fact, op)
-            case LinkBlocked() | LinkDrained():
-                # Back-pressure is left to those who wait for their acknowledgements.
-                return []
+            case LinkBlocked(link) | LinkDrained(link):
+                return self._unacked.handle(now, fact) if link == self._phase.link else []
             case _:
                 raise LocalProtocolError(f"{type(fact).__name__} is not for a client")
 
@@ -389,12 +390,16 @@ class ClientSession(Composite):
 
     def _asked(self, now: Micros, op: int, call: object) -> list[Order]:
         if isinstance(call, Publish):
-            return self._carry(now, op, call.data, PublishFrame(call.channel, call.data, str(op)))
+            if call.ack:
+                return self._carry(now, op, call.data, PublishFrame(call.channel, call.data, str(op)))
+            return self._publish_unacked(op, call)
         match call:
             case SendTo(peer_id, data):
                 return self._carry(now, op, data, SendFrame(peer_id, data, str(op)))
             case Subscribe():
                 return self._subscribe(now, op, call)
+            case PublishMany(messages):
+                return self._publish_many(now, op, messages)
             case Request():
                 if self._phase.name != "online" or self._phase.link is None:
                     return [Answer(op, error=NotConnectedError(self.state))]
@@ -420,10 +425,32 @@ class ClientSession(Composite):
         self._ledger.enter(now, op)
         return [Send(self._phase.link, encode_frame(frame))]
 
+    def _publish_unacked(self, op: int, call: Publish) -> list[Order]:
+        if self._phase.name != "online" or self._phase.link is None:
+            return [Answer(op, error=NotConnectedError(self.state))]
+        if len(call.data) > self.max_message_size:
+            return [Answer(op, error=OversizedPayloadError(len(call.data), self.max_message_size))]
+        return [Send(self._phase.link, encode_frame(PublishFrame(call.channel, call.data))), *self._unacked.sent(op)]
+
+    def _publish_many(self, now: Micros, op: int, messages: tuple[Publish, ...]) -> list[Order]:
+        link = self._phase.link
+        if self._phase.name != "online" or link is None:
+            return [Answer(op, error=NotConnectedError(self.state))]
+        largest = max((len(message.data) for message in messages), default=0)
+        if largest > self.max_message_size:
+            return [Answer(op, error=OversizedPayloadError(largest, self.max_message_size))]
+        if not messages:
+            return [Answer(op)]
+        request_ids = self._ledger.enter_batch(now, op, len(messages))
+        return [
+            Send(link, encode_frame(PublishFrame(message.channel, message.data, request_id)))
+            for message, request_id in zip(messages, request_ids, strict=True)
+        ]
+
     def _subscribe(self, now: Micros, op: int, call: Subscribe) -> list[Order]:
         if self._phase.name != "online" or self._phase.link is None:
             return [Answer(op, error=NotConnectedError(self.state))]
-        request_id = self._ledger.enter(now, op, call, self._subscriptions.wish(call))
+        request_id = self._ledger.enter_subscribe(now, op, call, self._subscriptions.wish(call))
         frame = SubscribeFrame(call.channel, call.include_sender_metadata, request_id)
         return [Send(self._phase.link, encode_frame(frame))]
 
@@ -463,7 +490,9 @@ class ClientSession(Composite):
 
     def _withdrawn(self, now: Micros, fact: Withdrawn, op: int) -> list[Order]:
         if op not in self._connecting:
-            return self._ledger.handle(now, fact) + self._requests.handle(now, fact)
+            for part in (self._ledger, self._unacked, self._requests):
+                part.handle(now, fact)
+            return []
         self._connecting.remove(op)
         if self._connecting or self.counters.connects:
             return []
@@ -487,7 +516,7 @@ class ClientSession(Composite):
                 orders.append(Tell(frame))
             elif isinstance(frame, Ack):
                 request = self._ledger.settle(frame.request_id)
-                if request is None or request.subscribe is not None:
+                if type(request) is not Pending:
                     orders += self._settled(now, frame.request_id, request, None)
                 elif request.op is not None:
                     orders.append(Answer(request.op))
@@ -514,9 +543,9 @@ class ClientSession(Composite):
     ) -> list[Order]:
         if request is None:
             return self._subscriptions.replayed(now, request_id, error)
-        if request.subscribe is not None:
-            self._subscriptions.settled(request.subscribe, request.serial, refused=error is not None)
-        return [] if request.op is None else [Answer(request.op, error=error)]
+        if isinstance(request, PendingSubscribe):
+            self._subscriptions.settled(request.call, request.serial, refused=error is not None)
+        return self._ledger.end(request, error)
 
     def _refused(self, now: Micros, frame: ErrorFrame) -> list[Order]:
         request_id, code, message = frame.request_id, self._clean(frame.code), self._clean(frame.message)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from metered_proto.client.calls import Subscribe
-from metered_proto.client.ledger import Ledger, Pending
+from metered_proto.client.ledger import Ledger, PendingSubscribe
 from metered_proto.errors import AckTimeoutError, DisconnectedError
 from metered_proto.facts import LinkDown, LinkUp, Withdrawn, Woken
 from metered_proto.machine import SECOND, Deadline
@@ -27,8 +27,8 @@ class TestEntering:
     def test_what_an_answer_came_for_is_taken_out(self) -> None:
         ledger = Ledger(15)
         call = Subscribe("room")
-        ledger.enter(SECOND, 7, call, 3)
-        assert ledger.settle("7") == Pending(7, 16 * SECOND, call, 3)
+        ledger.enter_subscribe(SECOND, 7, call, 3)
+        assert ledger.settle("7") == PendingSubscribe(7, 16 * SECOND, call, 3)
         assert ledger.settle("7") is None
         assert len(ledger) == 0
 
