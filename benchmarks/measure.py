@@ -34,17 +34,22 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
 def measure(case: Case, *, rounds: int, sample: float) -> Result:
     """Time a case in `rounds` rounds; a side takes about `sample` seconds of CPU time in each."""
-    case.ours()
-    case.theirs()
-    ours_loops = _calibrate(case.ours, sample)
-    theirs_loops = _calibrate(case.theirs, sample)
-    pairs = [
-        (
-            _time(case.ours, ours_loops) / (ours_loops * case.units),
-            _time(case.theirs, theirs_loops) / (theirs_loops * case.units),
-        )
-        for _ in range(rounds)
-    ]
+    gc.collect()
+    gc.disable()  # a collection belongs to nobody's microseconds
+    try:
+        case.ours()
+        case.theirs()
+        ours_loops = _calibrate(case.ours, sample)
+        theirs_loops = _calibrate(case.theirs, sample)
+        pairs = [
+            (
+                _time(case.ours, ours_loops) / (ours_loops * case.units),
+                _time(case.theirs, theirs_loops) / (theirs_loops * case.units),
+            )
+            for _ in range(rounds)
+        ]
+    finally:
+        gc.enable()
     return Result(
         name=case.name,
         unit=case.unit,
@@ -64,12 +69,7 @@ def _calibrate(work: Callable[[], object], sample: float) -> int:
 
 
 def _time(work: Callable[[], object], loops: int) -> float:
-    gc.collect()
-    gc.disable()  # a collection belongs to nobody's microseconds
-    try:
-        start = time.process_time()
-        for _ in range(loops):
-            work()
-        return time.process_time() - start
-    finally:
-        gc.enable()
+    start = time.process_time()
+    for _ in range(loops):
+        work()
+    return time.process_time() - start
