@@ -288,28 +288,31 @@ class _TrioWaiter(Generic[T]):
 class _TrioAlarm:
     """A task that sleeps in a cancel scope whose deadline is moved; it runs only while the alarm is set."""
 
-    __slots__ = ("_at", "_backend", "_callback", "_scope")
+    __slots__ = ("_at", "_backend", "_callback", "_rings", "_scope")
 
     def __init__(self, backend: TrioBackend, callback: Callback) -> None:
         self._backend = backend
         self._callback = callback
         self._at: float | None = None
+        self._rings = 0.0  # when the task wakes: perhaps too early, never too late
         self._scope: anyio.CancelScope | None = None
 
     def set(self, at: float | None) -> None:
-        rings, self._at = self._at, at
+        self._at = at
         if at is None:
             if self._scope is not None:
                 self._scope.cancel()
         elif self._scope is None:
+            self._rings = at
             self._scope = anyio.CancelScope()
             self._backend.spawn(self._run)
-        elif rings is None or at < rings:
-            self._scope.deadline = at
+        elif at < self._rings:
+            self._rings = self._scope.deadline = at
 
     async def _run(self) -> None:
         try:
             while self._at is not None:
+                self._rings = self._at
                 with anyio.CancelScope(deadline=self._at) as self._scope:
                     await anyio.sleep_forever()
                 if self._at is not None and self._backend.time() >= self._at:

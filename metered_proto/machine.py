@@ -77,7 +77,7 @@ class Composite:
     @property
     def deadline(self) -> Deadline | None:
         """The soonest deadline of any part."""
-        return soonest(part.deadline for part in self.parts)
+        return soonest([part.deadline for part in self.parts])
 
     def wake(self, now: Micros) -> list[Order]:
         """Hand `Woken` to each part whose deadline has come."""

@@ -70,6 +70,8 @@ class Subscriptions:
     @property
     def deadline(self) -> Deadline | None:
         """The next replay to be given up waiting for, or to be tried again."""
+        if not self._in_flight and not self._again:
+            return None
         return soonest(
             (
                 *(Deadline(replay.due, "replay ack") for replay in _first(self._in_flight)),
