@@ -152,7 +152,9 @@ class Emitter:
         except Exception as error:
             self.failed(handler, event, error)
             return
-        if isinstance(result, Awaitable):
+        # A coroutine runs only if somebody awaits it. Tasks and futures, which a handler may return by the way
+        # (`lambda event: group.start_soon(client.close)`), run by themselves, and are not to be waited for.
+        if isinstance(result, Coroutine):
             self.background(handler, event, result)
 
     def background(self, handler: Callable[[Any], Any], event: Event, result: Awaitable[Any]) -> None:

@@ -121,6 +121,8 @@ class SignallingClient:
         if options.ssl_context is not None and not isinstance(options.ssl_context, ssl.SSLContext):
             raise TypeError(f"ssl_context must be an ssl.SSLContext, not {type(options.ssl_context).__name__}")
         reconnect = options.reconnect
+        if reconnect is None:  # which would pass for False below
+            raise TypeError("reconnect must be ReconnectOptions or a bool, not NoneType")
         self._settings = ClientSettings(
             api_key=options.api_key,
             url=options.url,
