@@ -145,13 +145,8 @@ class Emitter:
 
     # --- for entries ---
 
-    def call(self, handler: Callable[[Any], object], event: Event) -> None:
-        """Call a sync handler; if what it returns is to be awaited, await it in the background."""
-        try:
-            result = handler(event)
-        except Exception as error:
-            self.failed(handler, event, error)
-            return
+    def returned(self, handler: Callable[[Any], object], event: Event, result: object) -> None:
+        """A handler that was called returned something; if that is to be awaited, await it in the background."""
         # A coroutine runs only if somebody awaits it. Tasks and futures, which a handler may return by the way
         # (`lambda event: group.start_soon(client.close)`), run by themselves, and are not to be waited for.
         if isinstance(result, Coroutine):
@@ -349,7 +344,13 @@ class _CallEntry:
         if self._once:
             self._off = True
             self._emitter.spent(self)
-        self._emitter.call(self._handler, event)
+        try:
+            result = self._handler(event)
+        except Exception as error:
+            self._emitter.failed(self._handler, event, error)
+            return
+        if result is not None:
+            self._emitter.returned(self._handler, event, result)
 
     def is_for(self, event_type: type[Event], handler: object) -> bool:
         return self.event_type is event_type and self._handler == handler
