@@ -489,7 +489,12 @@ def _peel_unmasked(data: bytes, position: int, limit: int, payloads: list[str | 
     while position + 2 <= end and data[position] == _TEXT:
         size = data[position + 1]
         start = position + 2
-        if size > 125:
+        if size == 126 and start + 2 < end:  # a reading and its envelope: too common for a call
+            size = data[start] << 8 | data[start + 1]
+            start += 2
+            if size < 126:
+                break
+        elif size > 125:
             start, size = _parse_long(data, position, size)
         stop = start + size
         if stop > end or size > limit:
@@ -505,7 +510,12 @@ def _peel_masked(data: bytes, position: int, limit: int, payloads: list[str | by
     while position + 6 <= end and data[position] == _TEXT:
         size = data[position + 1] - 0x80
         start = position + 6
-        if size > 125:
+        if size == 126 and start < end:
+            size = data[position + 2] << 8 | data[position + 3]
+            start += 2
+            if size < 126:
+                break
+        elif size > 125:
             start, size = _parse_long(data, position, size)
             start += 4
         stop = start + size
