@@ -111,6 +111,22 @@ def current_backend() -> Backend:
     return TrioBackend()
 
 
+F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, None]])
+
+
+def keep_interrupts_out(run: F) -> F:
+    """Make a function fit to run as a child of a background task.
+
+    trio raises `KeyboardInterrupt` in whatever task happens to run, and does not count the children of a system
+    task among those that are spared; there it would take the whole run down instead of reaching the main task.
+    """
+    if isinstance(anyio.lowlevel.current_token().native_token, asyncio.AbstractEventLoop):
+        return run
+    import trio
+
+    return trio.lowlevel.enable_ki_protection(run)
+
+
 # --- asyncio ------------------------------------------------------------------------------------------------
 
 

@@ -19,6 +19,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import anyio
 
+from metered_anyio.backend import keep_interrupts_out
 from metered_anyio.tls import READ_SIZE
 from metered_proto.http_tunnel import HttpTunnel, TunnelOpen, TunnelRefused
 
@@ -139,7 +140,7 @@ async def _connect(host: str, port: int) -> socket.socket:
         async with anyio.create_task_group() as race:
             for address in addresses:
                 failed = anyio.Event()
-                race.start_soon(attempt, address, failed)
+                race.start_soon(keep_interrupts_out(attempt), address, failed)
                 with anyio.move_on_after(ATTEMPT_DELAY):
                     await failed.wait()
     except BaseException:

@@ -218,6 +218,8 @@ class Pump:
     def want_flush(self, link: Link) -> None:
         """Flush `link` at the end of the pass."""
         self._unflushed.append(link)
+        if not self._busy:  # then no fact is being dealt with, at whose end it would be flushed
+            self._schedule_pass()
 
     def knocked(self, link: Link, request: Requested | PlainRequest) -> None:
         """Somebody wants in, or only has a question."""

@@ -135,6 +135,7 @@ class SignallingClient:
         self._ssl_context = options.ssl_context
         self._logger: Logger = ContainedLogger(NoopLogger() if options.logger is None else options.logger)
         self._emitter = Emitter(self._logger)
+        self.tell = self._emitter.emit  # as pump.Host has it: what the session tells goes straight to the handlers
         self._session = ClientSession(self._settings, Entropy(os.urandom(16)))
         self._pump: Pump | None = None
         self._dials: dict[int, anyio.CancelScope] = {}
@@ -313,9 +314,6 @@ class SignallingClient:
             for waiter in self._winding_down or ():
                 if not waiter.done():
                     waiter.set_result(None)
-
-    def tell(self, event: Any) -> None:
-        self._emitter.emit(event)
 
     def note(self, note: Note) -> None:
         getattr(self._logger, note.level)(note.message, note.context)

@@ -30,6 +30,9 @@ from metered_proto.websocket_events import (
 )
 from metered_proto.websocket_events import Heard as ControlFrame
 
+WRITE_SIZE = 65_536
+"""Bytes up to which small pieces are joined to one write."""
+
 LINGER = 1.0
 """Seconds that a closing link waits for the other end."""
 
@@ -198,38 +201,43 @@ class Link:
         """Hand the kernel what was written."""
         self._wants_flush = False
         self._frame_texts()
-        out = self._out
-        if self._sock is None or self._writer is not None or not out:
-            return
-        data = out[0] if len(out) == 1 else b"".join(out)
-        out.clear()
+        if self._writer is None and not self._push() and self._sock is not None:
+            self._writer = self._driver.backend.watch_writable(self._sock, self._on_writable)
+            self._driver.feed(LinkBlocked(self.number, sum(map(len, self._out))))
+
+    def _push(self) -> bool:
+        """Hand the kernel what it takes; says whether that was all."""
+        sock, out, at = self._sock, self._out, 0
+        if sock is None:
+            return True
         try:
-            sent = self._sock.send(data)
+            while at < len(out):
+                # Join what is small, but never all of what is large: what the kernel leaves would be copied again
+                # and again.
+                end, size = at + 1, len(out[at])
+                while end < len(out) and size + len(out[end]) <= WRITE_SIZE:
+                    size += len(out[end])
+                    end += 1
+                data = out[at] if end == at + 1 else b"".join(out[at:end])
+                sent = sock.send(data)
+                at = end
+                if sent < size:
+                    at -= 1
+                    out[at] = memoryview(data)[sent:]
+                    break
         except (BlockingIOError, InterruptedError):
-            sent = 0
+            pass
         except OSError as error:
             self._shut(1006, _describe(error))
-            return
-        if sent < len(data):
-            out.append(memoryview(data)[sent:])
-            self._writer = self._driver.backend.watch_writable(self._sock, self._on_writable)
-            self._driver.feed(LinkBlocked(self.number, len(data) - sent))
+            return True
+        del out[:at]
+        return not out
 
     def _on_writable(self) -> None:
         if self._sock is None or self._writer is None:
             return
         self._frame_texts()
-        data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
-        try:
-            sent = self._sock.send(data)
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError as error:
-            self._shut(1006, _describe(error))
-            return
-        self._out.clear()
-        if sent < len(data):
-            self._out.append(memoryview(data)[sent:])
+        if not self._push() or self._sock is None:
             return
         if self._owed:
             owed, self._owed = self._owed, b""
