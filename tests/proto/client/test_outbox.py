@@ -231,9 +231,10 @@ class TestSending:
         desk.ack()
         assert len(desk.sent()) == 2
         assert desk.queue.deadline == Deadline(50_000, "outbox pace")
-        desk.sleep(0.049)
+        desk.sleep(0.049999)
+        desk.give(Woken())
         assert desk.sent() == []
-        desk.sleep(0.001)
+        desk.sleep(0.000001)
         assert desk.sent() == [(2, False)]
         desk.ack("o3")
         desk.sleep(0.2)
@@ -484,6 +485,15 @@ class TestComingBack:
         assert op not in desk.answers
         desk.ack("o3")
         assert desk.outcome(op) == Delivered()
+
+    def test_what_is_sent_again_takes_no_more_room(self) -> None:
+        desk = Desk(max_messages=2, window=1)
+        desk.connect()
+        desk.enqueue(number(1))
+        desk.sleep(15)
+        assert desk.sent() == [(1, False), (1, True)]
+        desk.enqueue(number(2))
+        assert len(desk.queue) == 2
 
     def test_what_comes_back_finds_its_place(self) -> None:
         desk = Desk(window=3)
@@ -818,6 +828,33 @@ class TestBatches:
         desk.ack(f"o{TRIES + 2}")
         assert desk.sent() == [(2, True)]
 
+    def test_what_comes_back_ahead_of_one_that_waits_is_none_of_it(self) -> None:
+        desk = Desk(batch=self.options())
+        desk.connect()
+        desk.enqueue(number(0), "a")
+        desk.sleep(2)
+        desk.sent()
+        desk.enqueue(number(1), "b")
+        desk.enqueue(number(2), "b")
+        desk.refuse("o1", "internal_error")
+        desk.resume()
+        desk.ack("o2")
+        desk.resume()
+        assert [frame["channel"] for frame in desk.frames] == ["a", "b"]
+        assert desk.sent() == [(0, True), [(1, False), (2, False)]]
+
+    @pytest.mark.parametrize("bound", [{"max_age": 1.0}, {"max_messages": 2}])
+    def test_what_is_dropped_while_it_waits_is_none_of_it(self, bound: Any) -> None:
+        desk = Desk(batch=self.options(), **bound)
+        desk.connect()
+        first = desk.enqueue(number(0), "a")
+        desk.sleep(0.5)
+        desk.enqueue(number(1), "a")
+        desk.sleep(0.6)
+        desk.enqueue(number(2), "b")
+        assert isinstance(desk.outcome(first), Dropped)
+        assert desk.sent() == [(1, False)]
+
     def test_of_two_outboxes_in_one_store_there_is_no_common_batch(self) -> None:
         entries = tuple(Entry.of(key, f"box{key // 3}", key, "c", f"{key}", number(key), 0) for key in range(1, 5))
         desk = Desk(Loaded(entries, 5), batch=self.options(max_messages=10))
@@ -854,6 +891,17 @@ class TestFlush:
         assert list(desk.answers) == [*first, flush]
         desk.ack("o4")
         assert desk.outcome(both) is None
+
+    def test_what_was_enqueued_after_it_does_not_count(self) -> None:
+        desk = Desk()
+        desk.connect()
+        desk.enqueue()
+        flush = desk.ask(Flush())
+        desk.enqueue()
+        desk.ack("o2")
+        assert flush not in desk.answers
+        desk.ack("o1")
+        assert flush in desk.answers
 
     def test_whatever_became_of_it(self) -> None:
         desk = Desk(max_messages=2, max_age=5)
