@@ -299,7 +299,7 @@ class TestEncodeData:
 
     def test_nested_too_deeply(self) -> None:
         deep: list[Any] = []
-        for _ in range(5_000):
+        for _ in range(100_000):
             deep = [deep]
         with pytest.raises(ValueError, match="nested too deeply"):
             encode_data(deep)
