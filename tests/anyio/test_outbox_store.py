@@ -270,7 +270,7 @@ class TestFilesThatAreNotOurs:
         def refuse(*_: Any) -> int:
             raise OSError(number, os.strerror(number))
 
-        monkeypatch.setattr(outbox_store.os, "open", refuse)
+        monkeypatch.setattr(os, "open", refuse)
         with pytest.raises(OutboxStoreError) as caught:
             files.store().load()
         assert caught.value.code == code
@@ -404,9 +404,9 @@ class TestDamage:
             "UPDATE entries SET seq = -1 WHERE key = 2",
             "UPDATE entries SET channel = '' WHERE key = 2",
             "UPDATE entries SET channel = CAST(x'ff' AS TEXT) WHERE key = 2",
-            "UPDATE entries SET id = 7.5 WHERE key = 2",
+            "UPDATE entries SET id = CAST(x'ff' AS TEXT) WHERE key = 2",
             "UPDATE entries SET id = '' WHERE key = 2",
-            "UPDATE entries SET outbox = 3.25 WHERE key = 2",
+            "UPDATE entries SET outbox = CAST(x'ff' AS TEXT) WHERE key = 2",
             "UPDATE entries SET key = -2 WHERE key = 2",
         ],
     )
@@ -454,28 +454,27 @@ class TestDamage:
         data = b'"' + b"x" * 200 + b'"'
         fill(files, *range(1, 61), data=data)
         good = files.path.read_bytes()
-        whole = {key: entry(key, data=data) for key in range(1, 61)}
         for number, at in enumerate(range(0, len(good), 997)):
             other = Files(tmp_path / f"copy{number}.db")
             other.path.write_bytes(good[:at] + bytes(255 - byte for byte in good[at : at + 40]) + good[at + 40 :])
-            try:
-                store, loaded = other.open()
-            except OutboxStoreError as error:
-                # The header says whose file it is, and may say that it is not ours.
-                assert at < 100
-                assert error.code in ("foreign", "newer_schema")
-                continue
-            for one in loaded.entries:
-                assert one.channel == "c" or len(one.channel) == 1
-                assert one.key in whole
+            store, loaded = other.open()
+            assert {one.key for one in loaded.entries} <= set(range(1, 61))
+            assert len(loaded.entries) >= 40 or at < 4096
             store.keep(entry(loaded.next_key))
             store.close()
 
     def test_the_log_beside_it_goes_with_it(self, files: Files) -> None:
+        """A process died when all that was left to do was to exchange the files."""
+        rescued = Files(files.beside(".salvage"))
+        fill(rescued, 1)
         files.path.write_bytes(b"no database" * 1000)
         files.beside("-wal").write_bytes(b"no log")
-        files.open()
+        assert [one.key for one in files.open()[1].entries] == [1]
+        assert files.beside(".damaged-1").read_bytes().startswith(b"no database")
         assert files.beside(".damaged-1-wal").read_bytes() == b"no log"
+        [(message, context)] = files.log.warnings
+        assert "interrupted" in message
+        assert context == {"set_aside": str(files.beside(".damaged-1"))}
 
     def test_only_so_many_are_set_aside(self, files: Files) -> None:
         for number in range(1, 13):
@@ -506,7 +505,7 @@ class TestDamage:
             replace(source, target)
 
         with monkeypatch.context() as patch:
-            patch.setattr(outbox_store.os, "replace", failing)
+            patch.setattr(os, "replace", failing)
             store = files.store()
             if renames < 2:
                 with pytest.raises(PowerCut):
