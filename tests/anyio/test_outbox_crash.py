@@ -173,17 +173,18 @@ class TestEveryCrashPoint:
             if kind in ("keep", "attempted") or files.base != synced.base:
                 synced = files  # folding the log into the file syncs both
                 continue
-            old, new = synced.wal, files.wal
-            for cut in range(10 if old != new else 0):
-                at = cuts.randrange(len(new) + 1)
-                hole = at + cuts.choice([0, 512, 4096])
-                wal = new[:at] + old[at:hole].ljust(min(hole, len(new)) - at, b"\0") + new[hole:] if cut else old
+            old, new = synced.wal.ljust(len(files.wal), b"\0"), files.wal
+            written = [at for at in range(len(new)) if old[at] != new[at]]
+            for cut in range(20 if written else 0):
+                at = cuts.choice(written)
+                hole = min(at + cuts.choice([1, 512, 4096, len(new)]), len(new))
+                wal = new[:at] + old[at:hole] + new[hole:] if cut else synced.wal
                 torn += wal != new
                 copy = tmp_path / f"cut{number}-{cut}.db"
                 files.write(copy, wal)
                 device.check(copy)
         device.store.close()
-        assert torn > 40
+        assert torn > 100
 
 
 class TestKills:
