@@ -109,8 +109,7 @@ async def _tunnel(sock: socket.socket, tunnel: HttpTunnel) -> bytes:
             case TunnelRefused(status, reason):
                 raise DialError(f"the proxy refused: {reason}", status)
             case None:
-                if not data:
-                    raise DialError("the proxy hung up")
+                pass
 
 
 async def _connect(host: str, port: int) -> socket.socket:

@@ -115,7 +115,8 @@ class Pump:
             return
         self._work_off()
         if self._unflushed and not (self._eager and len(self._waiters) <= 1):
-            self._schedule_pass()
+            if not self._pass_scheduled:
+                self._schedule_pass()
         else:
             self._end_pass()
 
@@ -128,7 +129,8 @@ class Pump:
             if len(self._waiters) > 1 and self._eager:
                 # Others wait too, so there will be more: deal with all of them at the end of the pass.
                 self._facts.append(Asked(op, call))
-                self._schedule_pass()
+                if not self._pass_scheduled:
+                    self._schedule_pass()
             else:
                 self.feed(Asked(op, call))
                 if waiter.done():
@@ -194,9 +196,8 @@ class Pump:
             self._busy = False
 
     def _schedule_pass(self) -> None:
-        if not self._pass_scheduled:
-            self._pass_scheduled = True
-            self.backend.call_soon(self._end_pass)
+        self._pass_scheduled = True
+        self.backend.call_soon(self._end_pass)
 
     def _end_pass(self) -> None:
         self._pass_scheduled = False
@@ -218,7 +219,7 @@ class Pump:
     def want_flush(self, link: Link) -> None:
         """Flush `link` at the end of the pass."""
         self._unflushed.append(link)
-        if not self._busy:  # then no fact is being dealt with, at whose end it would be flushed
+        if not self._busy and not self._pass_scheduled:  # no fact is being dealt with, at whose end it would be flushed
             self._schedule_pass()
 
     def knocked(self, link: Link, request: Requested | PlainRequest) -> None:

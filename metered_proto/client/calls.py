@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from metered_proto.wire.channels import check_channel, check_peer_id
+from metered_proto.wire.channels import check_channel, check_peer_id, is_plain_channel
 from metered_proto.wire.codec import encode_data
 
 
@@ -78,7 +78,8 @@ class Publish(Call, frozen=True):
     ack: bool = True
 
     def __post_init__(self) -> None:
-        check_channel(self.channel)
+        if not is_plain_channel(self.channel):
+            check_channel(self.channel)
 
     @classmethod
     def of(cls, channel: str, data: object, ack: bool = True) -> Publish:

@@ -391,11 +391,11 @@ class ClientSession(Composite):
     def _asked(self, now: Micros, op: int, call: object) -> list[Order]:
         if isinstance(call, Publish):
             if call.ack:
-                return self._carry(now, op, call.data, PublishFrame(call.channel, call.data, str(op)))
+                return self._carry(now, op, PublishFrame, call.channel, call.data)
             return self._publish_unacked(op, call)
         match call:
             case SendTo(peer_id, data):
-                return self._carry(now, op, data, SendFrame(peer_id, data, str(op)))
+                return self._carry(now, op, SendFrame, peer_id, data)
             case Subscribe():
                 return self._subscribe(now, op, call)
             case PublishMany(messages):
@@ -416,14 +416,16 @@ class ClientSession(Composite):
             case _:
                 raise LocalProtocolError(f"{type(call).__name__} is not a call to a client")
 
-    def _carry(self, now: Micros, op: int, data: msgspec.Raw, frame: PublishFrame | SendFrame) -> list[Order]:
-        if self._phase.name != "online" or self._phase.link is None:
+    def _carry(
+        self, now: Micros, op: int, frame: type[PublishFrame | SendFrame], whither: str, data: msgspec.Raw
+    ) -> list[Order]:
+        link = self._phase.link
+        if link is None or self._phase.name != "online":
             return [Answer(op, error=NotConnectedError(self.state))]
         size = len(data)
         if size > self.max_message_size:
             return [Answer(op, error=OversizedPayloadError(size, self.max_message_size))]
-        self._ledger.enter(now, op)
-        return [Send(self._phase.link, encode_frame(frame))]
+        return [Send(link, encode_frame(frame(whither, data, self._ledger.enter(now, op))))]
 
     def _publish_unacked(self, op: int, call: Publish) -> list[Order]:
         if self._phase.name != "online" or self._phase.link is None:

@@ -52,6 +52,11 @@ def check_channel(name: object) -> str:
     return name
 
 
+def is_plain_channel(name: object) -> bool:
+    """Whether it takes no closer look to tell that a name is good: all ASCII, as nearly every name is."""
+    return type(name) is str and name.isascii() and name.isprintable() and 0 < len(name) <= MAX_CHANNEL_BYTES
+
+
 def channel_problem(name: str) -> ErrorCode | None:
     """The error code that answers a request for this channel or pattern; None for a good name."""
     if _channel_fault(name) is not None:
@@ -202,8 +207,8 @@ _TOKEN: Final = re.compile(r"\\([\\*])|(\*+)|(.)", re.DOTALL)
 
 
 def _channel_fault(name: str) -> str | None:
-    if name.isascii() and name.isprintable() and 0 < len(name) <= MAX_CHANNEL_BYTES:
-        return None  # what nearly every name is, found out in a third of the time
+    if is_plain_channel(name):
+        return None
     if not name:
         return "must not be empty"
     if _SURROGATE.search(name):
