@@ -248,6 +248,7 @@ async def test_through_a_proxy_with_credentials_that_are_never_logged(
         (b"SSH-2.0-nothing\r\n", 1006),
         (b"HTTP/1.1 200 OK\r\n\r\nthis is no TLS", 1006),
         (b"HTTP/1.1 " + b"x" * 100_000, 1006),
+        (b"HTTP/1.1 200", 1006),  # and hangs up
     ],
 )
 async def test_a_proxy_that_refuses(monkeypatch: pytest.MonkeyPatch, answer: bytes, code: int) -> None:

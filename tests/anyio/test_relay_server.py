@@ -372,7 +372,7 @@ async def test_a_guest_that_pings_and_reads_nothing_takes_no_memory() -> None:
         (link,) = relay._running().links.values()
         sent = 0
         with anyio.fail_after(10):
-            while sent < 20_000_000:
+            while sent < 8_000_000:
                 await stranger.raw(pings)
                 sent += len(pings)
         assert sum(map(len, link._out)) + len(link._owed) < 300_000
