@@ -236,6 +236,7 @@ async def test_one_of_several_that_wait_for_the_connection(how: str) -> None:
             await client.close()
 
 
+@pytest.mark.usefixtures("hurry")
 async def test_a_cancelled_close_still_winds_down(how: str) -> None:
     async with warm_relay() as relay, nothing_left(within=1.5):
         client = make_client(relay.url)

@@ -77,7 +77,9 @@ async def never_welcomes(guest: Guest) -> None:
         never_welcomes,
     ],
 )
-async def test_close_is_bounded(script: object) -> None:
+async def test_close_is_bounded(script: object, request: pytest.FixtureRequest) -> None:
+    if script is not ignores_the_close:  # the one that has to wait as long as it ever gets
+        request.getfixturevalue("hurry")
     before = len(os.listdir("/proc/self/fd"))
     async with FakeServer(script) as server:  # type: ignore[arg-type]
         threads = threading.active_count()
@@ -162,6 +164,7 @@ async def test_close_while_the_token_provider_runs() -> None:
         assert ended == ["cancelled"]
 
 
+@pytest.mark.usefixtures("hurry")
 async def test_close_does_not_wait_for_a_token_provider_that_refuses_to_end() -> None:
     gate = anyio.Event()
     asked = anyio.Event()
@@ -183,7 +186,7 @@ async def test_close_does_not_wait_for_a_token_provider_that_refuses_to_end() ->
         await asked.wait()
         started = time.monotonic()
         await client.close()
-        assert time.monotonic() - started < 2.0
+        assert time.monotonic() - started < 0.8
         gate.set()
 
 

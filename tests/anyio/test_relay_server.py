@@ -284,6 +284,7 @@ async def test_drain_serves_during_its_grace_and_lets_nobody_in() -> None:
         await until(lambda: client.state == "closed")
 
 
+@pytest.mark.usefixtures("hurry")
 async def test_a_drain_waits_for_no_silent_connection_and_for_none_that_does_not_read() -> None:
     async with make_relay() as relay:
         silent = await anyio.connect_tcp("127.0.0.1", relay.port)

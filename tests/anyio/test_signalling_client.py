@@ -324,6 +324,7 @@ async def test_disconnected_error() -> None:
         await client.close()
 
 
+@pytest.mark.usefixtures("hurry")
 async def test_close_releases_whoever_waits() -> None:
     async def script(guest: Guest) -> None:
         await guest.enter()
@@ -348,6 +349,7 @@ async def test_close_releases_whoever_waits() -> None:
         assert outcomes == [DisconnectedError(1000, "done")] * 3
 
 
+@pytest.mark.usefixtures("hurry")
 async def test_close_releases_whoever_waits_in_connect() -> None:
     async def script(guest: Guest) -> None:
         await guest.upgrade()
