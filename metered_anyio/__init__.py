@@ -2,12 +2,16 @@
 
 from metered_anyio.emitter import EventStream
 from metered_anyio.logger import Logger, NoopLogger, StdlibLogger
+from metered_anyio.receipt import Receipt
 from metered_anyio.signalling_client import (
     SignallingClient,
     SignallingClientOptions,
     SignallingClientState,
     TokenProviderFn,
 )
+from metered_anyio.stats import ClientStats, OutboxStats
+from metered_proto.client.deduplicator import Deduplicator, Delivery
+from metered_proto.client.outbox import Delivered, Dropped, Kept, Outcome, Refused
 from metered_proto.errors import (
     AckTimeoutError,
     DataChannelOverflowError,
@@ -20,9 +24,14 @@ from metered_proto.errors import (
     MeteredPeerStateError,
     MeteredRealtimeError,
     NotConnectedError,
+    OutboxFullError,
+    OutboxStoreError,
     OversizedPayloadError,
+    PublishManyError,
     ReconcileTimeoutError,
     ReplaceTrackFailure,
+    RequestFailedError,
+    RequestTimeoutError,
     ServerRequestError,
     SignallingConnectError,
     SignallingError,
@@ -32,30 +41,40 @@ from metered_proto.events import (
     Direct,
     Disconnected,
     Event,
+    Gap,
     GoingAway,
     IceServer,
     Message,
     Presence,
     PresencePeer,
+    RequestReceived,
     ServerError,
     StateChange,
     TokenProviderError,
 )
-from metered_proto.settings import ReconnectOptions, SubscribeOptions
+from metered_proto.settings import BatchOptions, Outbox, ReconnectOptions, SubscribeOptions
 from metered_proto.wire.close_codes import WsCloseCode
 
 __all__ = [
     "AckTimeoutError",
+    "BatchOptions",
+    "ClientStats",
     "Connected",
     "DataChannelOverflowError",
+    "Deduplicator",
+    "Delivered",
+    "Delivery",
     "Direct",
     "Disconnected",
     "DisconnectedError",
+    "Dropped",
     "Event",
     "EventStream",
+    "Gap",
     "GoingAway",
     "IceRecoveryExhaustedError",
     "IceServer",
+    "Kept",
     "LocalProtocolError",
     "Logger",
     "Message",
@@ -66,12 +85,23 @@ __all__ = [
     "MeteredRealtimeError",
     "NoopLogger",
     "NotConnectedError",
+    "Outbox",
+    "OutboxFullError",
+    "OutboxStats",
+    "OutboxStoreError",
+    "Outcome",
     "OversizedPayloadError",
     "Presence",
     "PresencePeer",
+    "PublishManyError",
+    "Receipt",
     "ReconcileTimeoutError",
     "ReconnectOptions",
+    "Refused",
     "ReplaceTrackFailure",
+    "RequestFailedError",
+    "RequestReceived",
+    "RequestTimeoutError",
     "ServerError",
     "ServerRequestError",
     "SignallingClient",

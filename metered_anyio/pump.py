@@ -8,7 +8,7 @@ to links goes out together, once at the end of the loop's pass; but at once if a
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Protocol
 
 import anyio
@@ -73,12 +73,25 @@ class Host(Protocol):
 class Pump:
     """Drives one machine on one event loop."""
 
-    def __init__(self, machine: Machine, host: Host, backend: Backend, *, eager: bool) -> None:
-        """`eager`: write at once while no more than one caller waits, instead of at the end of the pass."""
+    def __init__(
+        self,
+        machine: Machine,
+        host: Host,
+        backend: Backend,
+        *,
+        eager: bool,
+        perform: Mapping[type[Order], Callable[[Any], None]] | None = None,
+    ) -> None:
+        """`eager`: write at once while no more than one caller waits, instead of at the end of the pass.
+
+        `perform` has what to do for orders that this one machine gives, beyond those that all do.
+        """
         self.machine = machine
         self.backend = backend
         self.clock = Clock(backend.time)
         self.links: dict[int, Link] = {}
+        self.bytes_in = 0
+        self.bytes_out = 0
         self._host = host
         self._alarm = backend.alarm(self._on_alarm)
         self._facts: deque[Fact] = deque()
@@ -88,7 +101,8 @@ class Pump:
         self._eager = eager
         self._stopped = False
         self._ops = 0
-        self._waiters: dict[int, Waiter[Any]] = {}
+        self._waiters: dict[int, Waiter[Any]] = {}  # who holds up a task for an answer, ...
+        self._later: dict[int, Callable[[Any, Exception | None], None]] = {}  # ... and who does not
         self._tasks = 0
         self._quiet: list[Waiter[Any]] = []
         self._effects: dict[int, anyio.CancelScope] = {}
@@ -104,6 +118,7 @@ class Pump:
             Begin: self._begin,
             Abandon: self._abandon,
             Note: self._note,
+            **(perform or {}),
         }
 
     # --- facts in ---
@@ -148,6 +163,12 @@ class Pump:
             raise error
         finally:
             del error, waiter  # or this frame, which the error's traceback holds, would hold the error
+
+    def ask_later(self, call: Any, answered: Callable[[Any, Exception | None], None]) -> None:
+        """Ask the machine for something without waiting; `answered` is called with the value and the error."""
+        self._ops += 1
+        self._later[self._ops] = answered
+        self.feed(Asked(self._ops, call))
 
     def spawn(self, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run a task in the background; `quiet` waits for it. It must not raise."""
@@ -274,7 +295,10 @@ class Pump:
 
     def _answer(self, order: Answer) -> None:
         waiter = self._waiters.pop(order.op, None)
-        if waiter is not None and not waiter.done():
+        if waiter is None:
+            if (answered := self._later.pop(order.op, None)) is not None:
+                answered(order.value, order.error)
+        elif not waiter.done():
             waiter.set_result((order.value, order.error))
 
     def _begin(self, order: Begin) -> None:

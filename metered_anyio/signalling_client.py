@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeAlias, TypeVar, overload
@@ -21,23 +21,41 @@ from metered_anyio.backend import Backend, Waiter, current_backend
 from metered_anyio.dial import DialError, dial, proxy_from_environment
 from metered_anyio.emitter import Emitter, EventStream, Handler
 from metered_anyio.logger import ContainedLogger, Logger, NoopLogger
+from metered_anyio.outbox_store import OutboxStore, open_store
 from metered_anyio.pump import Pump
+from metered_anyio.receipt import Receipt
 from metered_anyio.sockets import Link
+from metered_anyio.stats import ClientStats, client_stats
 from metered_anyio.tls import TlsPipe, default_context
-from metered_proto.client import ClientSession, Close, Connect, FetchToken, Publish, SendTo, Subscribe, Unsubscribe
+from metered_proto.client import (
+    ClientSession,
+    Close,
+    Connect,
+    FetchToken,
+    Publish,
+    PublishMany,
+    SendTo,
+    Subscribe,
+    Unsubscribe,
+)
+from metered_proto.client.deduplicator import Deduplicator
+from metered_proto.client.outbox import Attempted, Dropped, Enqueue, Flush, Forget, OutboxQueue
+from metered_proto.client.requests import AnswerRequests, Request, reply, reply_error
 from metered_proto.client.session import State
 from metered_proto.entropy import Entropy
-from metered_proto.errors import NotConnectedError
-from metered_proto.events import Event, IceServer
+from metered_proto.errors import NotConnectedError, RequestFailedError, SignallingError
+from metered_proto.events import Event, IceServer, RequestReceived
 from metered_proto.facts import LinkDown
 from metered_proto.masking import MaskKeys
-from metered_proto.orders import Note
-from metered_proto.settings import ClientSettings, ReconnectOptions, SubscribeOptions
+from metered_proto.orders import Note, Order
+from metered_proto.settings import ClientSettings, Outbox, ReconnectOptions, SubscribeOptions
 from metered_proto.websocket import WebSocket
 from metered_proto.websocket_events import PlainRequest
+from metered_proto.wire.codec import encode_data
 from metered_proto.wire.scrub import scrub_url
 
 E = TypeVar("E", bound=Event)
+R = TypeVar("R", bound="Responder")
 
 TokenProviderFn: TypeAlias = Callable[[], Awaitable[str]]
 """Asked for a token (a JWT) before every attempt to connect."""
@@ -47,7 +65,17 @@ SignallingClientState: TypeAlias = State
 PATIENCE = 1.8
 """Seconds after which `close` returns, even if a handler or a token provider refuses to be cancelled."""
 
+Responder: TypeAlias = Callable[[RequestReceived], Any]
+"""Answers a question: returns any JSON value, or an awaitable of one."""
+
+MAX_RESPONDING = 64
+"""Questions of peers that are being answered at a time."""
+
 _mask_keys = MaskKeys(os.urandom)
+
+
+def _ignore(value: Any, error: Exception | None) -> None:
+    """An answer that nobody needs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,6 +91,8 @@ class SignallingClientOptions:
     inactivity_timeout: float = 60.0
     auto_resubscribe: bool = True
     ssl_context: ssl.SSLContext | None = None
+    outbox: Outbox | None = None
+    deduplicate: Deduplicator | bool = False
 
     def __repr__(self) -> str:
         # What is wrong with a url is said when it is used; until then it may hold anything, a credential as well.
@@ -78,8 +108,11 @@ class SignallingClient:
     `wss` only, but for this machine. `reconnect` is `ReconnectOptions`, or False to stay down. A connection on
     which nothing arrives for `inactivity_timeout` seconds is replaced; zero, less, or infinity turns that off.
     `auto_resubscribe` restores subscriptions after a reconnect. `ssl_context` replaces the system's trust store.
+    `outbox` is what `enqueue` needs; `deduplicate` is for receiving from outboxes: each message is told once, as it was
+    enqueued, and what is missing is told as `Gap`.
 
-    Raises `TypeError` or `ValueError` for bad options, which never show what they hold.
+    Raises `TypeError` or `ValueError` for bad options, which never show what they hold, and `OutboxStoreError` where
+    the outbox's file cannot be used.
     """
 
     def __init__(
@@ -96,6 +129,8 @@ class SignallingClient:
         inactivity_timeout: float = 60.0,
         auto_resubscribe: bool = True,
         ssl_context: ssl.SSLContext | None = None,
+        outbox: Outbox | None = None,
+        deduplicate: Deduplicator | bool = False,
     ) -> None:
         keywords = SignallingClientOptions(
             api_key=api_key,
@@ -107,6 +142,8 @@ class SignallingClient:
             inactivity_timeout=inactivity_timeout,
             auto_resubscribe=auto_resubscribe,
             ssl_context=ssl_context,
+            outbox=outbox,
+            deduplicate=deduplicate,
         )
         if options is None:
             options = keywords
@@ -120,6 +157,10 @@ class SignallingClient:
             raise TypeError("token_provider must be callable")
         if options.ssl_context is not None and not isinstance(options.ssl_context, ssl.SSLContext):
             raise TypeError(f"ssl_context must be an ssl.SSLContext, not {type(options.ssl_context).__name__}")
+        if options.outbox is not None and not isinstance(options.outbox, Outbox):
+            raise TypeError(f"outbox must be an Outbox, not {type(options.outbox).__name__}")
+        if not isinstance(options.deduplicate, Deduplicator | bool):
+            raise TypeError(f"deduplicate must be a Deduplicator or a bool, not {type(options.deduplicate).__name__}")
         reconnect = options.reconnect
         if reconnect is None:  # which would pass for False below
             raise TypeError("reconnect must be ReconnectOptions or a bool, not NoneType")
@@ -136,7 +177,18 @@ class SignallingClient:
         self._logger: Logger = ContainedLogger(NoopLogger() if options.logger is None else options.logger)
         self._emitter = Emitter(self._logger)
         self.tell = self._emitter.emit  # as pump.Host has it: what the session tells goes straight to the handlers
-        self._session = ClientSession(self._settings, Entropy(os.urandom(16)))
+        entropy = Entropy(os.urandom(16))
+        self._store: OutboxStore | None = None
+        self._queue: OutboxQueue | None = None
+        if options.outbox is not None:
+            self._store = open_store(options.outbox, self._logger)
+            self._queue = OutboxQueue(
+                options.outbox, entropy.fork("outbox"), self._store.load(), ack_timeout=self._settings.ack_timeout
+            )
+        deduplicator = Deduplicator() if options.deduplicate is True else options.deduplicate or None
+        self._session = ClientSession(self._settings, entropy, outbox=self._queue, deduplicator=deduplicator)
+        self._responder: Responder | None = None
+        self._responding = 0
         self._pump: Pump | None = None
         self._dials: dict[int, anyio.CancelScope] = {}
         self._winding_down: list[Waiter[Any]] | None = None  # who waits for it; empty once it is over
@@ -229,25 +281,141 @@ class SignallingClient:
         """Stop listening. Without a connection this raises `NotConnectedError`, but nothing will be restored either."""
         await self._ask(Unsubscribe(channel))
 
-    async def publish(self, channel: str, data: Any) -> None:
+    async def publish(self, channel: str, data: Any, *, ack: bool = True) -> None:
         """Hand `data`, any JSON value, to every other subscriber of a channel. Returns on the server's ack.
+
+        With `ack=False` the server is not asked for one, and this returns as soon as the message is on its way; on a
+        connection that takes no more for the moment, that is when it does again.
+
+        What JSON has no word for goes out as `msgspec` writes it: dates and times as ISO 8601, bytes as base64,
+        dataclasses as objects.
 
         Raises `TypeError` or `ValueError` for a bad name or data, `NotConnectedError` and `OversizedPayloadError`
         before anything is sent, `ServerRequestError`, `DisconnectedError` or `AckTimeoutError` after.
         """
-        call = Publish.of(channel, data)
+        call = Publish.of(channel, data, ack)
         if self._pump is None:
             raise NotConnectedError(self.state)
         await self._pump.ask(call)
+
+    async def publish_many(self, items: Iterable[tuple[str, Any]]) -> None:
+        """Publish many messages, given as `(channel, data)`, in order. Returns once all are acknowledged.
+
+        Cheaper than as many calls of `publish`, since nobody is woken for each. Raises as `publish` does before
+        anything is sent, and `PublishManyError` if some failed. Mind the server's message rate.
+        """
+        await self._ask(PublishMany(tuple(Publish.of(channel, data) for channel, data in items)))
 
     async def send(self, peer_id: str, data: Any) -> None:
         """Hand `data` to one peer. Returns on the server's ack; raises as `publish` does."""
         await self._ask(SendTo.of(peer_id, data))
 
-    async def _ask(self, call: Any) -> None:
+    async def _ask(self, call: Any) -> Any:
         if self._pump is None:
             raise NotConnectedError(self.state)
-        await self._pump.ask(call)
+        return await self._pump.ask(call)
+
+    # --- questions and answers ---
+
+    async def request(self, peer_id: str, data: Any, *, timeout: float = 10.0) -> Any:
+        """Ask a peer, and return what it answers. The wire shape is in `metered_proto.client.requests`.
+
+        Raises `RequestTimeoutError` after `timeout` seconds, `RequestFailedError` if the peer says no,
+        `ServerRequestError` (`peer_not_found`), `DisconnectedError`, `NotConnectedError`, `OversizedPayloadError`, and
+        `TypeError` or `ValueError` for bad arguments.
+        """
+        return await self._ask(Request.of(peer_id, data, timeout))
+
+    def respond(self, handler: R) -> R:
+        """Answer the questions of peers with what `handler` returns: a decorator, for one function a client.
+
+        It is given a `RequestReceived`, whose `data` is the question, and returns any JSON value; it may be async, and
+        up to `MAX_RESPONDING` questions are answered at a time, further ones with `busy`. `RequestFailedError` raised
+        in it reaches the asker as it is; any other exception is logged, and reaches the asker as `handler_failed`.
+        """
+        if not callable(handler):
+            raise TypeError(f"a handler must be callable, not {type(handler).__name__}")
+        first, self._responder = self._responder is None, handler
+        if first:
+            self._emitter.on(RequestReceived, self._answer, concurrent=True)
+            if self._pump is not None:
+                self._pump.ask_later(AnswerRequests(), _ignore)
+        return handler
+
+    async def _answer(self, question: RequestReceived) -> None:
+        assert self._responder is not None
+        if self._responding >= 2 * MAX_RESPONDING:
+            return  # not even that can be said to everybody who floods us; they will not wait for ever
+        self._responding += 1
+        try:
+            await self._reply(await self._find_answer(question, self._responder))
+        finally:
+            self._responding -= 1
+
+    async def _find_answer(self, question: RequestReceived, responder: Responder) -> SendTo:
+        if self._responding > MAX_RESPONDING:
+            return reply_error(question, "busy", "too many questions at a time")
+        try:
+            answer = responder(question)
+            if isinstance(answer, Awaitable):
+                answer = await answer
+            return reply(question, answer)
+        except RequestFailedError as error:
+            return reply_error(question, error.code, error.message)
+        except Exception as error:
+            self._logger.error("a request handler raised", {"error": repr(error)})
+            return reply_error(question, "handler_failed")
+
+    async def _reply(self, call: SendTo) -> None:
+        try:
+            await self._ask(call)
+        except SignallingError as error:  # then the asker hears of it by its own timeout
+            self._logger.warning("an answer could not be sent", {"peer_id": call.peer_id, "error": repr(error)})
+
+    # --- the outbox ---
+
+    def enqueue(self, channel: str, data: Any, *, message_id: str | None = None) -> Receipt:
+        """Put a message into the outbox. Never waits, and works in every state but `closed`.
+
+        It is sent in order once there is a connection, again until the server has acknowledged it, and carries an id
+        that receivers know repeats by (`message_id`, or one that is made up). With a file, what this has returned a
+        receipt for survives the process and a power cut: returning takes one sync to disk. Call it from the event
+        loop's thread.
+
+        Raises `TypeError` or `ValueError` for bad arguments, `OversizedPayloadError` over the server's cap,
+        `OutboxFullError` (with `overflow="reject"`), `OutboxStoreError` if the file cannot take it,
+        `NotConnectedError` on a closed client, `RuntimeError` without an outbox.
+        """
+        if self._queue is None or self._store is None:
+            raise RuntimeError("this client was made without an outbox")
+        pump = self._running()
+        entry = self._queue.draft(pump.clock.now(), channel, encode_data(data), message_id)
+        if isinstance(entry, Dropped):
+            return Receipt(message_id, entry)
+        try:
+            self._store.keep(entry)
+        except BaseException:
+            self._queue.discard(entry)
+            raise
+        receipt = Receipt(entry.id)
+        pump.ask_later(Enqueue(entry), lambda outcome, error: receipt.settle(outcome))
+        return receipt
+
+    async def flush(self, timeout: float | None = None) -> bool:
+        """Wait until everything enqueued so far has ended, one way or another; False if that takes over `timeout` s.
+
+        Raises `NotConnectedError` if the client is closed meanwhile, `RuntimeError` without an outbox.
+        """
+        if self._queue is None:
+            raise RuntimeError("this client was made without an outbox")
+        with anyio.move_on_after(timeout):
+            await self._running().ask(Flush())
+            return True
+        return False
+
+    def stats(self) -> ClientStats:
+        """What was counted so far, and how things stand. Cheap."""
+        return client_stats(self._session, self._queue, self._emitter, self._pump)
 
     # --- events ---
 
@@ -289,10 +457,18 @@ class SignallingClient:
         if self._pump is None:
             backend: Backend = current_backend()
             self._emitter.bind(backend)
-            self._pump = Pump(self._session, self, backend, eager=True)
+            perform: dict[type[Order], Callable[[Any], None]] = {}
+            if (store := self._store) is not None:
+                perform[Forget] = lambda order: store.forget(order.keys)
+                perform[Attempted] = lambda order: store.attempted(order.through)
+            self._pump = Pump(self._session, self, backend, eager=True, perform=perform)
+            if self._responder is not None:
+                self._pump.ask_later(AnswerRequests(), _ignore)
         return self._pump
 
     def settle(self) -> None:
+        if self._store is not None:
+            self._store.tidy()
         state = self._session.state
         if state == "idle" and self._pump is not None:
             # A connect failed or was called off. What is left of it does not get the time to close in good order.
@@ -310,6 +486,8 @@ class SignallingClient:
                 await self._emitter.finish()
                 await pump.quiet()
         finally:
+            if self._store is not None:
+                self._store.close()
             self._wound_down = True
             for waiter in self._winding_down or ():
                 if not waiter.done():

@@ -44,6 +44,8 @@ class Driver(Protocol):
     """What a link needs of whoever drives it."""
 
     backend: Backend
+    bytes_in: int
+    bytes_out: int
 
     def feed(self, fact: Fact) -> None:
         """Take in a fact."""
@@ -220,6 +222,7 @@ class Link:
                     end += 1
                 data = out[at] if end == at + 1 else b"".join(out[at:end])
                 sent = sock.send(data)
+                self._driver.bytes_out += sent
                 at = end
                 if sent < size:
                     at -= 1
@@ -262,6 +265,7 @@ class Link:
         except OSError as error:
             self._shut(1006, _describe(error))
             return
+        self._driver.bytes_in += len(data)
         self._read(data)
 
     def _read(self, data: bytes) -> None:

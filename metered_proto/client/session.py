@@ -26,9 +26,11 @@ from urllib.parse import quote
 import msgspec
 
 from metered_proto.client.calls import Close, Connect, FetchToken, Publish, PublishMany, SendTo, Subscribe, Unsubscribe
+from metered_proto.client.deduplicator import Deduplicator, Delivery
 from metered_proto.client.heartbeat import Heartbeat
 from metered_proto.client.ladder import Ladder
 from metered_proto.client.ledger import Ledger, Pending, PendingSubscribe
+from metered_proto.client.outbox import Enqueue, Flush, OutboxQueue
 from metered_proto.client.requests import AnswerRequests, Request, Requests
 from metered_proto.client.subscriptions import Subscriptions
 from metered_proto.client.unacked import Unacked
@@ -66,6 +68,7 @@ from metered_proto.facts import (
     Withdrawn,
     Woken,
 )
+from metered_proto.latency import Latencies
 from metered_proto.machine import Composite, Deadline, Micros, micros
 from metered_proto.orders import Abandon, Answer, Begin, CloseLink, Note, OpenLink, Order, Send, Tell
 from metered_proto.settings import ClientSettings
@@ -158,6 +161,10 @@ class Counters(msgspec.Struct):
 
     connects: int = 0
     reconnects: int = 0
+    frames_in: int = 0
+    """Whole messages of the server's, good ones and bad."""
+    requests: int = 0
+    """What the application asked for, one way or another."""
     malformed_frames: int = 0
     server_errors: int = 0
 
@@ -166,12 +173,24 @@ class ClientSession(Composite):
     """The machine of a signalling client.
 
     Give it the calls of `metered_proto.client.calls` as `Asked`; carry out `OpenLink`, `Send`, `CloseLink`,
-    `Begin(FetchToken)`, `Abandon`, `Answer`, `Tell` and `Note`. One link is open at a time; facts about any
-    other are ignored.
+    `Begin(FetchToken)`, `Abandon`, `Answer`, `Tell` and `Note`; with an `outbox` also `Forget` and `Attempted`, which
+    are for its store. One link is open at a time; facts about any other are ignored.
+
+    With a `deduplicator`, what comes from an outbox is told as if it had been published without: each message for
+    itself, repeats left out, gaps told as `Gap`.
     """
 
-    def __init__(self, settings: ClientSettings, entropy: Entropy) -> None:
+    def __init__(
+        self,
+        settings: ClientSettings,
+        entropy: Entropy,
+        *,
+        outbox: OutboxQueue | None = None,
+        deduplicator: Deduplicator | None = None,
+    ) -> None:
         self._settings = settings
+        self._outbox = outbox
+        self._deduplicator = deduplicator
         self._heartbeat = Heartbeat(settings.inactivity_timeout)
         self._ledger = Ledger(settings.ack_timeout)
         self._subscriptions = Subscriptions(keep=settings.auto_resubscribe, ack_timeout=settings.ack_timeout)
@@ -179,6 +198,10 @@ class ClientSession(Composite):
         self._requests = Requests(entropy.fork("requests"))
         self._unacked = Unacked()
         self.parts = (self._ledger, self._unacked, self._subscriptions, self._requests, self._heartbeat)
+        if outbox is not None:
+            self.parts = (*self.parts, outbox)
+        self.ack_latencies = Latencies()
+        """From a request to its acknowledgement; of those that come in one read, only the longest waiting."""
         self._phase = Phase("idle")
         self._connecting: list[int] = []  # the ops of everybody who waits in connect()
         self._links = 0
@@ -317,6 +340,8 @@ class ClientSession(Composite):
             )
         )
         orders += self._subscriptions.replay(now, link)
+        if self._outbox is not None:
+            orders += self._outbox.opened(now, link, self.max_message_size)
         return orders + self._answer_connects(None)
 
     def _lost(self, now: Micros, code: int, reason: str, cause: Exception | None = None) -> list[Order]:
@@ -352,6 +377,7 @@ class ClientSession(Composite):
             orders += self._enter("end")
             orders.append(Note("error", "disconnected for good", context))
             orders.append(Tell(Disconnected(code, reason, will_reconnect=False)))
+            orders += self._close_outbox()
         return orders + self._answer_connects(error)
 
     def _answer_connects(self, error: MeteredRealtimeError | None) -> list[Order]:
@@ -389,6 +415,7 @@ class ClientSession(Composite):
     # --- the application ---
 
     def _asked(self, now: Micros, op: int, call: object) -> list[Order]:
+        self.counters.requests += 1
         if isinstance(call, Publish):
             if call.ack:
                 return self._carry(now, op, PublishFrame, call.channel, call.data)
@@ -404,6 +431,10 @@ class ClientSession(Composite):
                 if self._phase.name != "online" or self._phase.link is None:
                     return [Answer(op, error=NotConnectedError(self.state))]
                 return self._requests.ask(now, op, call, self._phase.link, self.max_message_size)
+            case Enqueue() | Flush():
+                if self._outbox is None:
+                    raise LocalProtocolError("this client has no outbox")
+                return self._outbox.handle(now, Asked(op, call))
             case AnswerRequests(on):
                 self._requests.answer_requests(on)
                 return [Answer(op)]
@@ -488,11 +519,15 @@ class ClientSession(Composite):
         orders += self._enter("close")
         orders.append(Tell(Disconnected(code, reason, will_reconnect=False)))
         orders += self._answer_connects(SignallingConnectError(code, reason or "closed by the application"))
+        orders += self._close_outbox()
         return [*orders, Answer(op)]
+
+    def _close_outbox(self) -> list[Order]:
+        return [] if self._outbox is None else self._outbox.closed()
 
     def _withdrawn(self, now: Micros, fact: Withdrawn, op: int) -> list[Order]:
         if op not in self._connecting:
-            for part in (self._ledger, self._unacked, self._requests):
+            for part in self.parts:
                 part.handle(now, fact)
             return []
         self._connecting.remove(op)
@@ -509,15 +544,21 @@ class ClientSession(Composite):
         if self._phase.name == "opening":
             raise LocalProtocolError("Received ahead of LinkUp")
         self._heartbeat.heard(now)
+        self.counters.frames_in += len(payloads)
         orders: list[Order] = []
+        oldest: Pending | None = None
         for payload in payloads:
             frame = decode_server_frame(payload)
             if self._phase.name != "online":
                 orders += self._greeted(now, link, frame)
             elif isinstance(frame, Message):
-                orders.append(Tell(frame))
+                if self._deduplicator is None:
+                    orders.append(Tell(frame))
+                else:
+                    orders += self._deduplicated(self._deduplicator, frame)
             elif isinstance(frame, Ack):
                 request = self._ledger.settle(frame.request_id)
+                oldest = oldest or request
                 if type(request) is not Pending:
                     orders += self._settled(now, frame.request_id, request, None)
                 elif request.op is not None:
@@ -533,6 +574,17 @@ class ClientSession(Composite):
             elif isinstance(frame, Malformed):
                 orders += self._dropped(frame)
             # A pong, or a second welcome, says no more than that the server is there.
+        if oldest is not None:
+            self.ack_latencies.add(now - self._ledger.sent_at(oldest))
+        return orders
+
+    def _deduplicated(self, deduplicator: Deduplicator, message: Message) -> list[Order]:
+        orders: list[Order] = []
+        for item in deduplicator.read(message):
+            if isinstance(item, Delivery):
+                orders.append(Tell(Message(item.channel, item.sender_peer_id, item.data, item.sender_metadata)))
+            else:
+                orders.append(Tell(item))
         return orders
 
     def _greeted(self, now: Micros, link: int, frame: AnyServerFrame | Malformed) -> list[Order]:
@@ -544,6 +596,8 @@ class ClientSession(Composite):
         self, now: Micros, request_id: str, request: Pending | None, error: ServerRequestError | None
     ) -> list[Order]:
         if request is None:
+            if self._outbox is not None and request_id in self._outbox:
+                return self._outbox.settled(now, request_id, error)
             return self._subscriptions.replayed(now, request_id, error)
         if isinstance(request, PendingSubscribe):
             self._subscriptions.settled(request.call, request.serial, refused=error is not None)
@@ -551,7 +605,7 @@ class ClientSession(Composite):
 
     def _refused(self, now: Micros, frame: ErrorFrame) -> list[Order]:
         request_id, code, message = frame.request_id, self._clean(frame.code), self._clean(frame.message)
-        if request_id is not None and (request_id in self._ledger or request_id in self._subscriptions):
+        if request_id is not None and self._awaits(request_id):
             error = ServerRequestError(code, message, request_id)
             return self._settled(now, request_id, self._ledger.settle(request_id), error)
         if request_id is not None and self._requests.knows(request_id):
@@ -566,6 +620,11 @@ class ClientSession(Composite):
             context = {"code": code[:100], "message": message[:500], "count": self.counters.server_errors}
             orders.append(Note("warning", "the server reports an error", context))
         return orders
+
+    def _awaits(self, request_id: str) -> bool:
+        if request_id in self._ledger or request_id in self._subscriptions:
+            return True
+        return self._outbox is not None and request_id in self._outbox
 
     def _going_away(self, now: Micros, frame: GoingAwayFrame) -> list[Order]:
         wait = round(min(max(frame.retry_after_ms, 0), MAX_RETRY_AFTER / 1000) * 1000)

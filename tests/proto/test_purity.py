@@ -26,7 +26,7 @@ FORBIDDEN_CALLS = frozenset({"open", "input", "print", "exec", "eval", "compile"
 """Builtins that act, get round the list above, or (`id`) differ from run to run."""
 
 # What each part of the core may import of the core, and of what others wrote.
-MACHINE_LEVEL = frozenset({"machine", "facts", "orders", "events", "errors", "entropy", "alarms"})
+MACHINE_LEVEL = frozenset({"machine", "facts", "orders", "events", "errors", "entropy", "alarms", "latency"})
 INTERNAL = {
     "machine": {"machine"},
     "wire": {"machine", "wire"},
