@@ -390,7 +390,8 @@ async def test_failures_of_the_provider_are_not_kept_in_memory() -> None:
             await client.connect()
     await client.close()
     gc.collect()
-    left = [found for found in gc.get_objects() if isinstance(found, Failure | SignallingConnectError)]
+    # An error of connect() that is still there keeps its cause: counting causes counts both.
+    left = [found for found in gc.get_objects() if isinstance(found, Failure)]
     assert len(left) <= 2  # the last one, and what pytest keeps
 
 
