@@ -221,9 +221,8 @@ class WebSocket:
         for at, payload in enumerate(payloads):
             key = keys[4 * at : 4 * at + 4]
             size = len(payload)
-            header = _header(_TEXT, 0x80, size)
-            plain += (header, key, payload)
-            pads += (_UNMASKED[len(header)], (key * ((size >> 2) + 1))[:size])
+            plain += (_SMALL_TEXT[size], key, payload)
+            pads += (_SHORT_GAP if size < 126 else _LONG_GAP, (key * ((size >> 2) + 1))[:size])
         return xor(b"".join(plain), b"".join(pads))
 
     def ping(self, payload: bytes = b"") -> bytes:
@@ -567,20 +566,21 @@ _SMALL = 1024
 _STROKE = 256
 """... up to this many at once."""
 
-_UNMASKED = [bytes(4 + size) for size in range(11)]
-"""By the length of a header, the pad that leaves it and the key behind it as they are."""
-
-_SHORT_TEXT = [bytes((_TEXT, 0x80 | size)) for size in range(126)]
-"""The commonest headers, ready-made."""
+_SHORT_GAP, _LONG_GAP = bytes(2 + 4), bytes(4 + 4)
+"""Pads that leave a header, with and without an extended length, and the key behind it as they are."""
 
 
 def _header(first: int, masked: int, size: int) -> bytes:
     """The header of a frame up to its mask key (section 5.2); `masked` is 0x80 or 0."""
     if size < 126:
-        return _SHORT_TEXT[size] if masked and first == _TEXT else bytes((first, masked | size))
+        return bytes((first, masked | size))
     if size < 1 << 16:
         return bytes((first, masked | 126)) + size.to_bytes(2)
     return bytes((first, masked | 127)) + size.to_bytes(8)
+
+
+_SMALL_TEXT = [_header(_TEXT, 0x80, size) for size in range(_SMALL + 1)]
+"""By size, the headers of small masked messages, ready-made."""
 
 
 def _close_payload(code: int, reason: str) -> bytes:
