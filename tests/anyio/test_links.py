@@ -31,6 +31,7 @@ class Driver:
         self.facts: list[Fact] = []
         self.over: list[Link] = []
         self.requests: list[Any] = []
+        self.bytes_in = self.bytes_out = 0
         self.answer: Callable[[Link], object] = lambda link: link.accept()
 
     def feed(self, fact: Fact) -> None:
@@ -55,15 +56,17 @@ class FarEnd:
         self.ws = WebSocket.client("host", "/v1?key=pk", random=os.urandom)
         self.got: list[str | bytes] = []
         self.ended = False
+        self.bytes_in = self.bytes_out = 0
 
     def write(self, data: bytes) -> None:
-        self.sock.send(data)
+        self.bytes_out += self.sock.send(data)
 
     def read(self) -> None:
         """Read what is there."""
         try:
             while not self.ended:
                 data = self.sock.recv(65536)
+                self.bytes_in += len(data)
                 self.ended = not data
                 for event in self.ws.receive(data):
                     if isinstance(event, Messages):
@@ -131,6 +134,8 @@ async def test_from_the_first_byte_to_the_last() -> None:
             assert driver.facts == [Heard(7), LinkDown(7, 1000, "enough")]  # a pong, and the end
             assert driver.over == [link]
             await until(lambda: far.read() or far.ended)
+            assert driver.bytes_in == far.bytes_out
+            assert driver.bytes_out == far.bytes_in
             # Nothing that is asked of it now does anything.
             link.send(b"five")
             link.ping()
