@@ -8,7 +8,7 @@ to links goes out together, once at the end of the loop's pass; but at once if a
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any, Protocol
 
 import anyio
@@ -70,6 +70,17 @@ class Host(Protocol):
         ...
 
 
+class _Held:
+    """Broadcasts to the same links, one after the other."""
+
+    __slots__ = ("frames", "links", "skip")
+
+    def __init__(self, links: Collection[int], skip: int | None) -> None:
+        self.links = links
+        self.skip = skip
+        self.frames: list[bytes] = []
+
+
 class Pump:
     """Drives one machine on one event loop."""
 
@@ -99,6 +110,7 @@ class Pump:
         self._unflushed: list[Link] = []
         self._pass_scheduled = False
         self._eager = eager
+        self._held: _Held | None = None
         self._stopped = False
         self._ops = 0
         self._waiters: dict[int, Waiter[Any]] = {}  # who holds up a task for an answer, ...
@@ -215,6 +227,7 @@ class Pump:
                         perform[type(order)](order)
         finally:
             self._busy = False
+            self._post()
 
     def _schedule_pass(self) -> None:
         self._pass_scheduled = True
@@ -258,23 +271,37 @@ class Pump:
     # --- orders out ---
 
     def _send(self, order: Send) -> None:
+        if self._held is not None and order.link != self._held.skip:
+            self._post()
         link = self.links.get(order.link)
         if link is not None:
             link.send(order.payload)
 
     def _broadcast(self, order: Broadcast) -> None:
-        # Only a server has many links, and what a server sends is not masked: one frame serves all.
-        frame = server_text_frame(order.payload)
-        links, skip = self.links, order.skip
-        for number in order.links:
-            if number != skip and (link := links.get(number)) is not None:
-                link.write(frame)
+        # Only a server has many links, and what a server sends is not masked: one frame serves all. And what a busy
+        # publisher sends goes to the same links again and again, so wait for more of it before going round.
+        held = self._held
+        if held is None or held.links is not order.links or held.skip != order.skip:
+            self._post()
+            held = self._held = _Held(order.links, order.skip)
+        held.frames.append(server_text_frame(order.payload))
+
+    def _post(self) -> None:
+        """Hand out the broadcasts that were held back. Nothing that is written to one of their links overtakes them."""
+        held, self._held = self._held, None
+        if held is not None:
+            frames, links, skip = b"".join(held.frames), self.links, held.skip
+            for number in held.links:
+                if number != skip and (link := links.get(number)) is not None:
+                    link.post(frames)
 
     def _ping(self, order: PingLink) -> None:
+        self._post()
         if (link := self.links.get(order.link)) is not None:
             link.ping()
 
     def _close(self, order: CloseLink) -> None:
+        self._post()
         link = self.links.get(order.link)
         if link is None:
             self._host.close_unopened(order.link)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -56,9 +56,12 @@ class Send(Order, frozen=True):
 
 
 class Broadcast(Order, frozen=True):
-    """Write the same text message to many links, in the order given; `skip` is left out if it is among them."""
+    """Write the same text message to many links, in the order given; `skip` is left out if it is among them.
 
-    links: Iterable[int]
+    Two broadcasts with the very same `links` go to the same: so it is never changed once it was given away.
+    """
+
+    links: Collection[int]
     payload: bytes
     skip: int | None = None
 
