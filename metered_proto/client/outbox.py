@@ -198,6 +198,7 @@ class OutboxQueue:
         self._entropy = entropy
         # How messages are numbered.
         self._next_key = loaded.next_key
+        self._newest = loaded.next_key - 1  # the latest key that was taken in
         self._outbox = loaded.outbox or entropy.token()
         self._sequences = dict(loaded.sequences)
         self._drafts: dict[int, int] = {}  # key to size, of what was drafted and not enqueued yet
@@ -255,6 +256,10 @@ class OutboxQueue:
     def __contains__(self, request_id: object) -> bool:
         """Whether `request_id` is a publish of ours in flight."""
         return request_id in self._flights
+
+    def sent_at(self, request_id: str) -> Micros:
+        """When a publish that is in flight went out."""
+        return self._flights[request_id].due - self._timeout
 
     @property
     def deadline(self) -> Deadline | None:
@@ -391,6 +396,7 @@ class OutboxQueue:
                 self._outbox, self._sequences = entry.outbox, {}
             self._next_key = entry.key + 1
             self._sequences[entry.channel] = entry.seq
+        self._newest = entry.key
         self._drafted_bytes -= self._drafts.pop(entry.key, 0)
         held = self._receipts[op] = _Held(entry, op=op)
         self._queue.append(held)
@@ -406,7 +412,7 @@ class OutboxQueue:
             return [Answer(op, error=NotConnectedError("closed"))]
         if not self._messages:
             return [Answer(op)]
-        self._flushes[op] = _Flush(self._next_key - 1, self._messages)
+        self._flushes[op] = _Flush(self._newest, self._messages)
         return self._proceed(now)
 
     def _finish(self, ended: list[_Held], outcome: Outcome) -> list[Order]:

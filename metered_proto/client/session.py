@@ -197,9 +197,9 @@ class ClientSession(Composite):
         self._ladder = None if settings.reconnect is None else Ladder(settings.reconnect, entropy.fork("ladder"))
         self._requests = Requests(entropy.fork("requests"))
         self._unacked = Unacked()
-        self.parts = (self._ledger, self._unacked, self._subscriptions, self._requests, self._heartbeat)
-        if outbox is not None:
-            self.parts = (*self.parts, outbox)
+        # The heartbeat last: where it gives up the link, nothing must be sent on it any more.
+        senders = (self._ledger, self._unacked, self._subscriptions, self._requests)
+        self.parts = (*senders, self._heartbeat) if outbox is None else (*senders, outbox, self._heartbeat)
         self.ack_latencies = Latencies()
         """From a request to its acknowledgement; of those that come in one read, only the longest waiting."""
         self._phase = Phase("idle")
@@ -463,7 +463,8 @@ class ClientSession(Composite):
             return [Answer(op, error=NotConnectedError(self.state))]
         if len(call.data) > self.max_message_size:
             return [Answer(op, error=OversizedPayloadError(len(call.data), self.max_message_size))]
-        return [Send(self._phase.link, encode_frame(PublishFrame(call.channel, call.data))), *self._unacked.sent(op)]
+        link = self._phase.link
+        return [Send(link, encode_frame(PublishFrame(call.channel, call.data))), *self._unacked.sent(op, link)]
 
     def _publish_many(self, now: Micros, op: int, messages: tuple[Publish, ...]) -> list[Order]:
         link = self._phase.link
@@ -597,6 +598,8 @@ class ClientSession(Composite):
     ) -> list[Order]:
         if request is None:
             if self._outbox is not None and request_id in self._outbox:
+                if error is None:
+                    self.ack_latencies.add(now - self._outbox.sent_at(request_id))
                 return self._outbox.settled(now, request_id, error)
             return self._subscriptions.replayed(now, request_id, error)
         if isinstance(request, PendingSubscribe):

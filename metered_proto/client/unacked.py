@@ -18,15 +18,15 @@ class Unacked:
     deadline: Deadline | None = None
 
     def __init__(self) -> None:
-        self._blocked = False
+        self._blocked: int | None = None  # the link that is
         self._waiting: dict[int, None] = {}
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def sent(self, op: int) -> list[Order]:
+    def sent(self, op: int, link: int) -> list[Order]:
         """A message was handed to the link."""
-        if not self._blocked:
+        if self._blocked != link:
             return [Answer(op)]
         self._waiting[op] = None
         return []
@@ -35,13 +35,13 @@ class Unacked:
         """Take in what happens to the link."""
         waiting = self._waiting
         match fact:
-            case LinkBlocked():
-                self._blocked = True
+            case LinkBlocked(link):
+                self._blocked = link
             case LinkDrained():
-                self._blocked, self._waiting = False, {}
+                self._blocked, self._waiting = None, {}
                 return [Answer(op) for op in waiting]
             case LinkDown(_, code, reason):
-                self._blocked, self._waiting = False, {}
+                self._blocked, self._waiting = None, {}
                 return [Answer(op, error=DisconnectedError(code, reason)) for op in waiting]
             case Withdrawn(op):
                 waiting.pop(op, None)

@@ -13,13 +13,16 @@ import msgspec
 import pytest
 
 from metered_proto.client.calls import Connect, FetchToken, Publish, SendTo, Subscribe, Unsubscribe
+from metered_proto.client.deduplicator import Deduplicator
+from metered_proto.client.envelope import unseal
+from metered_proto.client.outbox import Attempted, Enqueue, Entry, Flush, Forget, Loaded, OutboxQueue
 from metered_proto.client.session import TRANSITIONS, ClientSession
 from metered_proto.entropy import Entropy
 from metered_proto.events import Disconnected, StateChange
 from metered_proto.facts import Asked, EffectDone, Fact, Heard, LinkDown, LinkUp, Received, Withdrawn, Woken
 from metered_proto.machine import micros
 from metered_proto.orders import Abandon, Answer, Begin, CloseLink, Note, OpenLink, Order, Send, Tell
-from metered_proto.settings import ClientSettings, ReconnectOptions
+from metered_proto.settings import ClientSettings, Outbox, ReconnectOptions
 
 KEY = "pk_live_q7Wd0aZtNw5xKfB3"
 TOKEN = "fresh-token/91f2c0de4b"
@@ -44,11 +47,20 @@ class Conversation:
         seed: int = 1,
         reconnect: Any = None,
         no_reconnect: bool = False,
+        outbox: dict[str, Any] | None = None,
+        loaded: Loaded | None = None,
+        deduplicator: Deduplicator | None = None,
         **more: Any,
     ) -> None:
         options = None if no_reconnect else ReconnectOptions(**{"jitter_ratio": 0, **(reconnect or {})})
         self.settings = ClientSettings(api_key=api_key, reconnect=options, **more)
-        self.session = ClientSession(self.settings, Entropy(seed))
+        self.loaded = Loaded() if loaded is None else loaded
+        self.outbox: OutboxQueue | None = None
+        if outbox is not None:
+            self.outbox = OutboxQueue(
+                Outbox(**{"rate": None, **outbox}), Entropy(seed), loaded, ack_timeout=self.settings.ack_timeout
+            )
+        self.session = ClientSession(self.settings, Entropy(seed), outbox=self.outbox, deduplicator=deduplicator)
         self.now = 0
         self.orders: list[Order] = []
         self.sent: list[dict[str, Any]] = []
@@ -58,6 +70,12 @@ class Conversation:
         self.closes: list[CloseLink] = []
         self.answers: dict[int, Answer] = {}
         self.edges: list[tuple[str, str, str]] = []
+        self.forgotten: list[int] = []
+        self.attempted_through = self.loaded.attempted_through
+        self._keys = {entry.id: entry.key for entry in self.loaded.entries}
+        # The keys of what went out, or may have in an earlier life.
+        self._carried = {key for key in self._keys.values() if key <= self.attempted_through}
+        self._newest = 0
         self.link = 0
         self.effect = 0
         self._ops = 0
@@ -104,6 +122,38 @@ class Conversation:
 
     def unsubscribes(self, channel: str = "room") -> int:
         return self.asks(Unsubscribe(channel))
+
+    def drafts(self, data: object = 1, channel: str = "fleet", message_id: str | None = None) -> Entry:
+        """The first half of enqueueing: what a driver puts into its store."""
+        assert self.outbox is not None
+        entry = self.outbox.draft(self.now, channel, msgspec.json.encode(data), message_id)
+        assert isinstance(entry, Entry), entry
+        return entry
+
+    def enters(self, entry: Entry) -> int:
+        """The second half."""
+        self._keys[entry.id] = entry.key
+        return self.asks(Enqueue(entry))
+
+    def enqueues(self, data: object = 1, channel: str = "fleet", message_id: str | None = None) -> int:
+        return self.enters(self.drafts(data, channel, message_id))
+
+    def flushes(self) -> int:
+        return self.asks(Flush())
+
+    def outcome(self, op: int) -> Any:
+        """What became of a message that was enqueued."""
+        assert self.answers[op].error is None
+        return self.answers[op].value
+
+    @property
+    def carried(self) -> list[dict[str, Any]]:
+        """The publishes of the outbox among what was sent."""
+        return [frame for frame in self.sent if str(frame.get("requestId")).startswith("o")]
+
+    def ack_carried(self) -> None:
+        """The server acknowledges every publish of the outbox that this list of what was sent has."""
+        self.server(*[{"type": "ack", "requestId": frame["requestId"]} for frame in self.carried])
 
     def withdraws(self, op: int) -> None:
         if op not in self.answers:
@@ -250,6 +300,20 @@ class Conversation:
             assert due is None
         return orders
 
+    def _watch_the_outbox(self, frame: dict[str, Any]) -> None:
+        """What an outbox publishes is in order, marked where it went out before, and its store knows ahead of it."""
+        opened = unseal(frame["data"])
+        assert opened, "no envelope"
+        for one in opened:
+            key = self._keys[one.id]
+            before = key in self._carried
+            assert one.redelivered == before, "a repeat without its mark, or a mark without a repeat"
+            assert before or key > self._newest, "out of order"
+            assert key not in self.forgotten, "sent after its end"
+            assert not self.loaded.durable or key <= self.attempted_through, "sent ahead of the note in the store"
+            self._carried.add(key)
+            self._newest = max(self._newest, key)
+
     def _take(self, order: Order) -> None:
         self.orders.append(order)
         if not isinstance(order, OpenLink):
@@ -260,6 +324,8 @@ class Conversation:
             case Send(link, payload):
                 assert self._links[link] == "up", "sent on a link that is not up"
                 self.sent.append(msgspec.json.decode(payload))
+                if self.outbox is not None and str(self.sent[-1].get("requestId")).startswith("o"):
+                    self._watch_the_outbox(self.sent[-1])
             case OpenLink(link, target):
                 assert link not in self._links, "a link's number is used once"
                 assert "up" not in self._links.values(), "one link is open at a time"
@@ -284,6 +350,14 @@ class Conversation:
                 assert op not in self.answers, "answered twice"
                 assert op not in self._withdrawn, "answered what was withdrawn"
                 self.answers[op] = order
+            case Forget(keys):
+                assert self.loaded.durable, "there is nobody to forget"
+                assert not set(keys) & set(self.forgotten), "forgotten twice"
+                self.forgotten += keys
+            case Attempted(through):
+                assert self.loaded.durable, "there is nobody to take note"
+                assert through > self.attempted_through, "that is no news"
+                self.attempted_through = through
             case Tell(event):
                 assert not self._over, "told something after the end"
                 if isinstance(event, StateChange):

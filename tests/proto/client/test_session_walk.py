@@ -13,11 +13,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metered_proto.client.calls import Close, Connect
-from metered_proto.errors import LocalProtocolError
+from metered_proto.client.calls import Close, Connect, Publish, PublishMany
+from metered_proto.client.outbox import Entry, Loaded
+from metered_proto.client.requests import Request
+from metered_proto.errors import LocalProtocolError, NotConnectedError, OutboxFullError
 from metered_proto.events import Connected
-from metered_proto.facts import EffectDone, Heard, LinkDown, LinkUp, Received, Withdrawn, Woken
+from metered_proto.facts import (
+    EffectDone,
+    Heard,
+    LinkBlocked,
+    LinkDown,
+    LinkDrained,
+    LinkUp,
+    Received,
+    Withdrawn,
+    Woken,
+)
 from metered_proto.orders import CloseLink, OpenLink, Send
+from metered_proto.settings import BatchOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,11 +41,15 @@ if TYPE_CHECKING:
 
 Step: TypeAlias = tuple[str, int]
 
+MANY = 3
+"""Messages that are published together."""
+
 # "forward" is whatever brings the connection a step further; without enough of it no walk would get far.
 KINDS = (
     ["forward"] * 16 + ["subscribe"] * 3 + ["publish"] * 3 + ["ack"] * 3 + ["refuse"] * 2 + ["time"] * 2 + ["woken"] * 2
     + ["connect", "unsubscribe", "token", "token fails", "link up", "link down", "final", "welcome", "going away"]
     + ["heard", "garbage", "withdraw", "close"]
+    + ["enqueue"] * 3 + ["flush", "many", "unacked", "ask", "blocked", "drained"]
 )  # fmt: skip
 WAITS = (0, 1, 500_000, 2_000_000, 15_000_000, 20_000_000, 700_000_000)
 CODES = (1000, 1001, 1006, 1009, 4002, 4010, 4011, 503)
@@ -47,6 +64,14 @@ options = st.fixed_dictionaries(
         "auto_resubscribe": st.booleans(),
         "inactivity_timeout": st.sampled_from([0, 30, 60]),
         "no_reconnect": st.sampled_from([False, False, False, True]),
+        "outbox": st.sampled_from(
+            [
+                {},
+                {"window": 2, "rate": 5.0, "burst": 2, "max_messages": 3},
+                {"batch": BatchOptions(max_messages=2), "max_age": 3.0, "overflow": "reject"},
+            ]
+        ),
+        "loaded": st.sampled_from([None, Loaded(durable=True)]),
         "reconnect": st.fixed_dictionaries(
             {
                 "max_attempts": st.sampled_from([1, 3, 100]),
@@ -87,6 +112,21 @@ class Walk:
                 self.ops.append(talk.unsubscribes(CHANNELS[which % 3]))
             case "publish":
                 self.ops.append(talk.publishes("a", which) if which % 2 else talk.sends("you", which))
+            case "enqueue":
+                self.enqueue(which)
+            case "flush":
+                self.ops.append(talk.flushes())
+            case "many":
+                messages = tuple(Publish.of("a", number) for number in range(which % MANY + 1))
+                self.ops.append(talk.asks(PublishMany(messages)))
+            case "unacked":
+                self.ops.append(talk.asks(Publish.of("a", which, ack=False)))
+            case "ask":
+                self.ops.append(talk.asks(Request.of("you", which, 1.0 + which)))
+            case "blocked":
+                talk.give(LinkBlocked(link, which))
+            case "drained":
+                talk.give(LinkDrained(link))
             case "withdraw" if self.ops:
                 op = self.ops[-1 - which % len(self.ops)]
                 talk.withdraws(op)
@@ -130,6 +170,19 @@ class Walk:
             case _:
                 talk.pong()
 
+    def enqueue(self, which: int) -> None:
+        talk = self.talk
+        assert talk.outbox is not None
+        try:
+            entry = talk.outbox.draft(talk.now, CHANNELS[which % 2], b"%d" % which)
+        except NotConnectedError:
+            assert talk.state == "closed"
+        except OutboxFullError:
+            assert len(talk.outbox) > 0
+        else:
+            if isinstance(entry, Entry):
+                self.ops.append(talk.enters(entry))
+
     def say(self, kind: str, which: int, link: int) -> None:
         frame: str | bytes = {
             "welcome": '{"type":"welcome","peerId":"me"}',
@@ -147,12 +200,14 @@ class Walk:
     def is_bounded(self) -> None:
         session = self.talk.session
         open_ops = [op for op in self.ops if op not in self.talk.answers]
-        assert session.in_flight + len(session._connecting) <= len(open_ops)
+        assert session.in_flight + len(session._connecting) <= MANY * len(open_ops)
+        assert len(session._requests) + len(session._unacked) <= len(open_ops)
         assert len(session._subscriptions.channels) <= len(CHANNELS)
         assert len(session._subscriptions._in_flight) <= len(CHANNELS)
         assert len(session._subscriptions._again) <= len(CHANNELS)
         if session.state != "connected":
-            assert session.in_flight == 0
+            assert session.in_flight == len(session._requests) == len(session._unacked) == 0
+            assert self.talk.outbox is None or self.talk.outbox.in_flight == 0
 
 
 @settings(max_examples=100, deadline=None)

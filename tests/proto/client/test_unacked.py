@@ -20,29 +20,34 @@ def publishes(talk: Any, data: object = 1) -> int:
 class TestThePart:
     def test_answered_at_once(self) -> None:
         unacked = Unacked()
-        assert unacked.sent(1) == [Answer(1)]
+        assert unacked.sent(1, 1) == [Answer(1)]
         assert len(unacked) == 0
         assert unacked.deadline is None
 
     def test_while_the_link_is_blocked_they_wait_in_order(self) -> None:
         unacked = Unacked()
         assert unacked.handle(0, LinkBlocked(1, 10)) == []
-        assert unacked.sent(1) == unacked.sent(2) == []
+        assert unacked.sent(1, 1) == unacked.sent(2, 1) == []
         assert unacked.handle(0, LinkDrained(1)) == [Answer(1), Answer(2)]
-        assert unacked.sent(3) == [Answer(3)]
+        assert unacked.sent(3, 1) == [Answer(3)]
 
     def test_a_lost_link_ends_the_wait(self) -> None:
         unacked = Unacked()
         unacked.handle(0, LinkBlocked(1, 10))
-        unacked.sent(1)
+        unacked.sent(1, 1)
         assert unacked.handle(0, LinkDown(1, 1006, "reset")) == [Answer(1, error=DisconnectedError(1006, "reset"))]
-        assert unacked.sent(2) == [Answer(2)]
+        assert unacked.sent(2, 2) == [Answer(2)]
+
+    def test_only_the_link_that_is_blocked_keeps_anybody_waiting(self) -> None:
+        unacked = Unacked()
+        unacked.handle(0, LinkBlocked(1, 10))
+        assert unacked.sent(1, 2) == [Answer(1)]
 
     def test_who_withdraws_is_not_answered(self) -> None:
         unacked = Unacked()
         unacked.handle(0, LinkBlocked(1, 10))
-        unacked.sent(1)
-        unacked.sent(2)
+        unacked.sent(1, 1)
+        unacked.sent(2, 1)
         assert unacked.handle(0, Withdrawn(1)) == []
         assert unacked.handle(0, Withdrawn(9)) == []
         assert unacked.handle(0, Woken()) == []
@@ -65,6 +70,16 @@ class TestInASession:
         online.give(LinkDrained(online.link))
         assert online.error(op) is None
         assert online.waits(acked)
+
+    def test_of_a_connection_that_never_came_about(self, talk: Any) -> None:
+        talk.connects()
+        talk.link_goes_down()
+        talk.until_woken()
+        talk.link_comes_up()
+        talk.give(LinkBlocked(talk.link, 100_000))
+        talk.link_goes_down()
+        talk.comes_back()
+        assert talk.error(publishes(talk)) is None
 
     def test_another_links_back_pressure_is_nothing_to_us(self, online: Any) -> None:
         online.give(LinkBlocked(online.link + 5, 100_000))
