@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, BinaryIO, Final, Protocol
 
 from metered_anyio.logger import Logger, NoopLogger
 from metered_proto.client.envelope import check_data, check_message_id
@@ -128,7 +128,7 @@ class SqliteStore:
         self._path = Path(path)
         self._logger: Logger = NoopLogger() if logger is None else logger
         self._wall = wall
-        self._lock_file: int | None = None
+        self._lock_file: BinaryIO | None = None
         self._connection: sqlite3.Connection | None = None
         self._outbox: str | None = None  # whose numbering the file has
         self._forgotten: list[int] = []  # not deleted yet
@@ -259,7 +259,8 @@ class SqliteStore:
     # --- opening ---
 
     def _lock(self) -> None:
-        self._lock_file = os.open(self._beside(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(self._beside(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._lock_file = os.fdopen(descriptor, "rb")  # which is closed even if nobody closes the store
         try:
             fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -272,7 +273,7 @@ class SqliteStore:
                 connection.close()
         lock, self._lock_file = self._lock_file, None
         if lock is not None:
-            os.close(lock)
+            lock.close()
 
     def _open(self) -> Loaded:
         """Open the file and read everything. Raises `_DamageError`."""

@@ -51,5 +51,10 @@ class Receipt:
         if self._outcome is None:
             waiter: Waiter[Outcome] = current_backend().waiter()
             self._waiters.append(waiter)
-            return await waiter
+            try:
+                return await waiter
+            except BaseException:
+                if waiter in self._waiters:
+                    self._waiters.remove(waiter)
+                raise
         return self._outcome

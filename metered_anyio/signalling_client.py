@@ -21,7 +21,7 @@ from metered_anyio.backend import Backend, Waiter, current_backend
 from metered_anyio.dial import DialError, dial, proxy_from_environment
 from metered_anyio.emitter import Emitter, EventStream, Handler
 from metered_anyio.logger import ContainedLogger, Logger, NoopLogger
-from metered_anyio.outbox_store import OutboxStore, open_store
+from metered_anyio.outbox_store import OutboxStore, SqliteStore, open_store
 from metered_anyio.pump import Pump
 from metered_anyio.receipt import Receipt
 from metered_anyio.sockets import Link
@@ -43,7 +43,7 @@ from metered_proto.client.outbox import Attempted, Dropped, Enqueue, Flush, Forg
 from metered_proto.client.requests import AnswerRequests, Request, reply, reply_error
 from metered_proto.client.session import State
 from metered_proto.entropy import Entropy
-from metered_proto.errors import NotConnectedError, RequestFailedError, SignallingError
+from metered_proto.errors import NotConnectedError, OversizedPayloadError, RequestFailedError, SignallingError
 from metered_proto.events import Event, IceServer, RequestReceived
 from metered_proto.facts import LinkDown
 from metered_proto.masking import MaskKeys
@@ -52,7 +52,7 @@ from metered_proto.settings import ClientSettings, Outbox, ReconnectOptions, Sub
 from metered_proto.websocket import WebSocket
 from metered_proto.websocket_events import PlainRequest
 from metered_proto.wire.codec import encode_data
-from metered_proto.wire.scrub import scrub_url
+from metered_proto.wire.scrub import scrub, scrub_url
 
 E = TypeVar("E", bound=Event)
 R = TypeVar("R", bound="Responder")
@@ -252,8 +252,9 @@ class SignallingClient:
         try:
             await self.connect()
         except BaseException:
-            # Cancelled in the very moment of success: there is no body whose end would close us.
-            if self.state == "connected":
+            # There is no body whose end would close us: after success, if we were cancelled in that very moment, and
+            # where the outbox's file would stay locked, so that nobody could try again with a new client.
+            if self.state == "connected" or isinstance(self._store, SqliteStore):
                 await self.__aexit__(None, None, None)
             raise
         return self
@@ -331,7 +332,8 @@ class SignallingClient:
 
         It is given a `RequestReceived`, whose `data` is the question, and returns any JSON value; it may be async, and
         up to `MAX_RESPONDING` questions are answered at a time, further ones with `busy`. `RequestFailedError` raised
-        in it reaches the asker as it is; any other exception is logged, and reaches the asker as `handler_failed`.
+        in it reaches the asker as it is; any other exception is logged, and reaches the asker as `handler_failed`; an
+        answer over the server's cap as `oversized`.
         """
         if not callable(handler):
             raise TypeError(f"a handler must be callable, not {type(handler).__name__}")
@@ -348,7 +350,7 @@ class SignallingClient:
             return  # not even that can be said to everybody who floods us; they will not wait for ever
         self._responding += 1
         try:
-            await self._reply(await self._find_answer(question, self._responder))
+            await self._reply(question, await self._find_answer(question, self._responder))
         finally:
             self._responding -= 1
 
@@ -363,12 +365,15 @@ class SignallingClient:
         except RequestFailedError as error:
             return reply_error(question, error.code, error.message)
         except Exception as error:
-            self._logger.error("a request handler raised", {"error": repr(error)})
+            self._logger.error("a request handler raised", {"error": scrub(repr(error))})
             return reply_error(question, "handler_failed")
 
-    async def _reply(self, call: SendTo) -> None:
+    async def _reply(self, question: RequestReceived, call: SendTo) -> None:
         try:
-            await self._ask(call)
+            try:
+                await self._ask(call)
+            except OversizedPayloadError as error:
+                await self._ask(reply_error(question, "oversized", f"the answer has {error.size} bytes"))
         except SignallingError as error:  # then the asker hears of it by its own timeout
             self._logger.warning("an answer could not be sent", {"peer_id": call.peer_id, "error": repr(error)})
 
@@ -411,7 +416,7 @@ class SignallingClient:
         with anyio.move_on_after(timeout):
             await self._running().ask(Flush())
             return True
-        return False
+        return not len(self._queue) and self.state != "closed"
 
     def stats(self) -> ClientStats:
         """What was counted so far, and how things stand. Cheap."""
