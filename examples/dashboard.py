@@ -18,43 +18,29 @@ from typing import Any
 
 import anyio
 
-from metered_anyio import Message, ReconnectOptions, SignallingClient, SignallingError
+from metered_anyio import Gap, Message, ReconnectOptions, SignallingClient, SignallingError
 
 TELEMETRY = re.compile(r"fleet/(sensor-[^/]+)/telemetry")
 
 
-class Seen:
-    """Which batches came already. A batch may come twice, but soon: the latest few thousand are enough to know."""
-
-    def __init__(self, limit: int = 10_000) -> None:
-        self._limit = limit
-        self._ids: dict[tuple[str, str], None] = {}
-
-    def is_new(self, device: str, batch: str) -> bool:
-        """True once for each batch."""
-        if (device, batch) in self._ids:
-            return False
-        self._ids[device, batch] = None
-        if len(self._ids) > self._limit:
-            del self._ids[next(iter(self._ids))]
-        return True
-
-
 async def run(url: str, key: str, command: tuple[str, Any] | None) -> None:
     """Show what the fleet sends, for as long as this runs."""
-    client = SignallingClient(api_key=key, url=url, reconnect=ReconnectOptions(max_attempts=math.inf))
-    seen = Seen()
+    # What comes from a device's outbox is told once, and as it was enqueued: repeats are dropped, batches taken apart.
+    client = SignallingClient(api_key=key, url=url, reconnect=ReconnectOptions(max_attempts=math.inf), deduplicate=True)
 
     @client.on(Message)
     async def telemetry_came(event: Message) -> None:
         # The channel says which device it is; to be sure of that, let each token publish to its own channel only.
         match TELEMETRY.fullmatch(event.channel), event.data:
-            case re.Match() as channel, {"id": str(batch), "readings": [*readings]}:
-                if seen.is_new(channel[1], batch):
-                    print(f"{channel[1]}: {batch} {readings}", flush=True)
+            case re.Match() as channel, {"at": int(at)}:
+                print(f"{channel[1]}: {event.data}", flush=True)
                 # For that device alone, so not to a channel. Its id is the relay's word, not the device's.
                 with suppress(SignallingError):
-                    await client.send(event.sender_peer_id, {"type": "ack", "for": batch})
+                    await client.send(event.sender_peer_id, {"type": "ack", "for": at})
+
+    @client.on(Gap)
+    def something_is_missing(event: Gap) -> None:
+        print(f"{event.channel}: {event.missed} readings went by", flush=True)
 
     async with client:
         await client.subscribe("fleet/sensor-*/telemetry")

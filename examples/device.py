@@ -2,8 +2,8 @@
 
     python -m examples.device sensor-42 --url ws://127.0.0.1:8787 --key pk_live_demo
 
-`examples.dashboard` is its counterpart. What is published while nobody listens is gone; `examples.demo` shows what to
-do where that matters.
+`examples.dashboard` is its counterpart. With `--outbox FILE`, readings survive the device's own end, too. What is
+published while nobody listens is gone; `examples.demo` shows what to do where that matters.
 """
 
 from __future__ import annotations
@@ -13,19 +13,18 @@ import math
 import os
 import shutil
 import time
-from collections import deque
 from typing import Any
 
 import anyio
 
 from metered_anyio import (
+    BatchOptions,
     Connected,
     Direct,
     Message,
-    OversizedPayloadError,
+    Outbox,
     ReconnectOptions,
     SignallingClient,
-    SignallingError,
 )
 
 DAEMON = ReconnectOptions(
@@ -33,60 +32,6 @@ DAEMON = ReconnectOptions(
     max_delay=60.0,  # and nobody's server needs to be asked more often than that
     retry_first=True,  # it may boot before its network does
 )
-
-
-class Outbox:
-    """Batches of readings on their way to one channel, in order. While there is no connection they wait here.
-
-    At most `limit` batches wait; then the oldest goes. A batch whose acknowledgement never came is published again:
-    it arrives at least once, and its `id` tells whoever listens that it has come before.
-    """
-
-    def __init__(self, client: SignallingClient, channel: str, limit: int = 10_000) -> None:
-        self._client = client
-        self._channel = channel
-        self._waiting: deque[dict[str, Any]] = deque(maxlen=limit)
-        self._flushing = False
-        self._boot, self._count = int(time.time()), 0
-
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-    async def publish(self, readings: list[dict[str, Any]]) -> None:
-        """Publish now or, failing that, as soon as `flush` finds a connection again. Never raises."""
-        self._waiting.append(self._batch(readings))
-        await self.flush()
-
-    async def flush(self) -> None:
-        """Publish what waits, until nothing is left or it fails."""
-        if self._flushing:  # whoever does it takes the rest along
-            return
-        self._flushing = True
-        try:
-            while self._waiting and self._client.state == "connected":
-                batch = self._waiting[0]
-                try:
-                    await self._client.publish(self._channel, batch)
-                except OversizedPayloadError:
-                    self._waiting.popleft()
-                    self._split(batch["readings"])
-                except SignallingError:
-                    return
-                else:
-                    if self._waiting[0] is batch:  # or it was the oldest, and had to go
-                        self._waiting.popleft()
-        finally:
-            self._flushing = False
-
-    def _split(self, readings: list[dict[str, Any]]) -> None:
-        if (half := len(readings) // 2) == 0:
-            return  # one reading that no server takes: nothing will make it smaller
-        self._waiting.appendleft(self._batch(readings[half:]))
-        self._waiting.appendleft(self._batch(readings[:half]))
-
-    def _batch(self, readings: list[dict[str, Any]]) -> dict[str, Any]:
-        self._count += 1
-        return {"id": f"{self._boot}-{self._count}", "readings": readings}
 
 
 class Device:
@@ -112,11 +57,11 @@ class Device:
                 print("a command that I do not know", flush=True)
 
 
-async def run(name: str, url: str, key: str, interval: float, batch: int) -> None:
+async def run(name: str, url: str, key: str, interval: float, batch: int, path: str | None) -> None:
     """Be the device, until it is told to reboot."""
     device = Device(interval)
-    client = SignallingClient(api_key=key, url=url, reconnect=DAEMON)
-    outbox = Outbox(client, f"fleet/{name}/telemetry")
+    batching = None if batch == 1 else BatchOptions(max_messages=batch, max_delay=2 * batch * interval)
+    client = SignallingClient(api_key=key, url=url, reconnect=DAEMON, outbox=Outbox(path=path, batch=batching))
 
     @client.on(Message)
     def command_came(event: Message) -> None:
@@ -128,28 +73,20 @@ async def run(name: str, url: str, key: str, interval: float, batch: int) -> Non
         print(f"{event.sender_peer_id} says {event.data}", flush=True)
 
     @client.on(Connected)
-    async def back_again(event: Connected) -> None:
-        if event.is_reconnect:
-            print(f"connected again, {len(outbox)} batches waited", flush=True)
-            await outbox.flush()
+    def back_again(event: Connected) -> None:
+        outbox = client.stats().outbox
+        if event.is_reconnect and outbox is not None:
+            print(f"connected again, {outbox.messages} readings waited", flush=True)
 
     async with client:
         await client.subscribe(f"fleet/{name}/cmd")
         print(f"{name} is {client.peer_id}", flush=True)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_publish_readings, device, outbox, batch)
-            await device.rebooting.wait()
-            tasks.cancel_scope.cancel()
+        while not device.rebooting.is_set():
+            client.enqueue(f"fleet/{name}/telemetry", device.read())
+            with anyio.move_on_after(device.interval):
+                await device.rebooting.wait()
         print("rebooting", flush=True)
-
-
-async def _publish_readings(device: Device, outbox: Outbox, batch: int) -> None:
-    while True:
-        readings = []
-        for _ in range(batch):
-            readings.append(device.read())
-            await anyio.sleep(device.interval)
-        await outbox.publish(readings)
+        await client.flush(timeout=5)
 
 
 def main() -> None:
@@ -160,10 +97,11 @@ def main() -> None:
     parser.add_argument("--key", default=os.environ.get("METERED_KEY"))
     parser.add_argument("--interval", type=float, default=5.0, help="seconds between two readings")
     parser.add_argument("--batch", type=int, default=1, help="readings in one message: cheaper, and later")
+    parser.add_argument("--outbox", help="the file in which readings wait; without one they wait in memory")
     args = parser.parse_args()
     if args.key is None:
         parser.error("a key is needed: --key or METERED_KEY")
-    anyio.run(run, args.name, args.url, args.key, args.interval, args.batch)
+    anyio.run(run, args.name, args.url, args.key, args.interval, args.batch, args.outbox)
 
 
 if __name__ == "__main__":

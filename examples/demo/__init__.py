@@ -2,12 +2,15 @@
 
     python -m examples.demo --seconds 20 --devices 5 --outage 4
 
-What to read first: `device.py` (what runs in the field), `backend.py` (what listens to it), then `buffer.py` and
-`deliveries.py`, the two sides of "no reading is lost". `fleet.py` plays the story with processes; the rest is for
-the eye.
+What to read first: `device.py` (what runs in the field), then `backend.py` (what listens to it). `fleet.py` plays the
+story with processes; the rest is for the eye.
 
-How a reading survives. A publish is acknowledged by the relay, and that says nothing about who heard it: while the
-backend is away, a reading is acknowledged and goes to nobody. So a device keeps every reading until the *backend*
-has confirmed it, in a bounded buffer, and sends it again when no confirmation comes in time or the connection was
-replaced. The backend knows each reading by its device and number, so one that comes twice counts once.
+How a reading survives. A device enqueues it: from then on it is in the outbox, which is a file here, and leaves it
+once the relay has acknowledged it. That takes care of a relay that is away, and of a device that is killed meanwhile.
+But an acknowledgement says nothing about who heard it: while the backend is away, a reading is acknowledged and goes to
+nobody. So the backend says every now and then that it is there, and each device asks it back which of the readings that
+the relay took it misses; those are enqueued once more, under the same id, so that one that comes twice counts once.
+
+What remains: a reading that the relay took while nobody listened is in the device's memory alone, so a device that is
+killed in just that moment loses it. The one that is killed here is started again once the backend listens again.
 """

@@ -1,4 +1,4 @@
-"""The backend: listens to the whole fleet on one connection, confirms what came, and gives commands."""
+"""The backend: listens to the whole fleet on one connection, says what it misses, and gives commands."""
 
 from __future__ import annotations
 
@@ -13,15 +13,24 @@ from typing import Self
 import anyio
 
 from examples.demo.deliveries import Deliveries
-from metered_anyio import Connected, Direct, Message, ReconnectOptions, SignallingClient, SignallingError
+from metered_anyio import (
+    Connected,
+    Gap,
+    Message,
+    ReconnectOptions,
+    RequestFailedError,
+    RequestReceived,
+    SignallingClient,
+    SignallingError,
+)
 
 _TELEMETRY = re.compile(r"fleet/([^/]+)/telemetry")
 
-CONFIRM_EVERY = 0.5
-"""Seconds. Confirmations are collected meanwhile: one message a device, however many readings came."""
+HELLO_EVERY = 1.0
+"""Seconds."""
 
-CONFIRMATIONS_A_SECOND = 50
-"""For all devices together. The relay takes 100 messages a second from one connection."""
+ANSWERS_A_SECOND = 50
+"""Each hello makes every device ask. The relay takes 100 messages a second from one connection."""
 
 ASK_AGAIN = 2.0
 """Seconds after which a command without an answer is given again."""
@@ -35,20 +44,20 @@ class Backend:
         self.nonsense = 0
         self.reconnects = 0
         self._newcomer = anyio.Event()
-        self._commands = 0
-        self._answers: dict[int, anyio.Event] = {}
         self.client = SignallingClient(
             api_key=key,
             url=url,
             reconnect=ReconnectOptions(max_attempts=math.inf, initial_delay=0.25, max_delay=1.0),
+            deduplicate=True,
         )
         self.client.on(Connected, self._on_connected)
         self.client.on(Message, self._on_message)
-        self.client.on(Direct, self._on_direct)
+        self.client.on(Gap, self._on_gap)
+        self.client.respond(self._missing)
 
     async def __aenter__(self) -> Self:
         await self.client.connect()
-        await self.client.subscribe("fleet/*/telemetry")
+        await self.listen()
         return self
 
     async def __aexit__(
@@ -56,38 +65,36 @@ class Backend:
     ) -> None:
         await self.client.__aexit__(kind, error, traceback)
 
+    async def listen(self) -> None:
+        """Listen to the fleet; returns once the relay confirms that we do, which after an outage it has to anew."""
+        while True:
+            try:
+                return await self.client.subscribe("fleet/*/telemetry")
+            except SignallingError:
+                await anyio.sleep(0.1)
+
     async def heard_of(self, count: int) -> None:
         """Wait until so many devices have sent something."""
         while len(self.devices) < count:
             await self._newcomer.wait()
 
-    async def confirm(self) -> None:
-        """Confirm what comes, to the device it came from, for as long as this runs."""
+    async def say_hello(self) -> None:
+        """Tell the devices, for as long as this runs, that we are there to be asked what we miss."""
         while True:
-            for device in list(self.devices.values()):
-                if not (seqs := device.confirmations()):
-                    continue
-                with suppress(SignallingError):  # it will send those readings again, and then they are confirmed
-                    await self.client.send(device.peer_id, {"type": "ack", "seqs": seqs})
-            await anyio.sleep(max(CONFIRM_EVERY, len(self.devices) / CONFIRMATIONS_A_SECOND))
+            with suppress(SignallingError):
+                await self.client.publish("fleet/backend/hello", None)
+            await anyio.sleep(max(HELLO_EVERY, len(self.devices) / ANSWERS_A_SECOND))
 
     async def command(self, name: str, what: str) -> float:
-        """Give one device a command, again and again until it answers; returns the seconds it took.
-
-        The number tells the device that it is the same command.
-        """
-        self._commands += 1
-        answered = self._answers[self._commands] = anyio.Event()
+        """Give one device a command, again and again until it answers; returns the seconds it took."""
         begun = time.monotonic()
-        command = {"type": what, "id": self._commands}
-        while not answered.is_set():
-            with anyio.move_on_after(ASK_AGAIN):
-                try:
-                    await self.client.publish(f"fleet/{name}/cmd", command)
-                    await answered.wait()
-                except SignallingError:
-                    await anyio.sleep(0.1)
-        return time.monotonic() - begun
+        while True:
+            try:
+                await self.client.request(self.devices[name].peer_id, {"type": what}, timeout=ASK_AGAIN)
+            except SignallingError:
+                await anyio.sleep(0.1)
+            else:
+                return time.monotonic() - begun
 
     def _on_connected(self, event: Connected) -> None:
         self.reconnects += event.is_reconnect
@@ -100,7 +107,12 @@ class Backend:
             understood = self.devices[match[1]].take(event.sender_peer_id, event.data, time.monotonic())
             self.nonsense += not understood
 
-    def _on_direct(self, event: Direct) -> None:
-        match event.data:
-            case {"type": "done", "id": int(number)} if number in self._answers:
-                self._answers[number].set()
+    def _on_gap(self, event: Gap) -> None:
+        if match := _TELEMETRY.fullmatch(event.channel):
+            self.devices[match[1]].missed += event.missed
+
+    def _missing(self, question: RequestReceived) -> list[int]:
+        match question.data:
+            case {"device": str(name), "have": [*have]} if all(isinstance(at, int) for at in have):
+                return self.devices.get(name, Deliveries()).missing(have)
+        raise RequestFailedError("nonsense", "a device, and what it has")

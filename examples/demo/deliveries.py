@@ -1,7 +1,8 @@
-"""The backend's side of "no reading is lost": what came from each device, each reading counted once."""
+"""What the backend has of one device: each reading once, and how they came."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 NUMBERS = ("load", "memory", "disk", "sending", "receiving", "temperature")
@@ -11,47 +12,37 @@ class Deliveries:
     """What came from one device. Time is that of any monotonic clock, in seconds."""
 
     def __init__(self) -> None:
-        self.seqs: set[int] = set()
-        self.repeats = 0
+        self.readings: set[int] = set()
+        """The times of the readings that are here, in unix milliseconds: no two of a device have the same."""
+        self.missed = 0
+        """Messages that went by while nobody listened. The readings in them come again."""
         self.longest_gap = 0.0
         self.last_at: float | None = None
         self.latest: dict[str, Any] = {}
         self.peer_id = ""
-        self._to_confirm: set[int] = set()
+        """Who the device is to the relay. A device that was reconnected has a new one."""
 
-    def take(self, peer_id: str, data: Any, now: float) -> bool:
-        """Take in a telemetry message; returns False for one that makes no sense, of which nothing was taken.
-
-        `peer_id` is the relay's word for who sent it, and where the confirmation goes. A device that was
-        reconnected has a new one.
-        """
-        readings = data.get("readings") if isinstance(data, dict) else None
-        if not isinstance(readings, list) or not all(_is_reading(reading) for reading in readings):
+    def take(self, peer_id: str, reading: Any, now: float) -> bool:
+        """Take in a telemetry message from `peer_id`; returns False for one that makes no sense."""
+        if not _is_reading(reading):
             return False
         self.peer_id = peer_id
-        for reading in readings:
-            seq = reading["seq"]
-            self._to_confirm.add(seq)  # a repeat too: it came because the confirmation was lost
-            if seq in self.seqs:
-                self.repeats += 1
-                continue
-            self.seqs.add(seq)
-            if reading["seq"] >= self.latest.get("seq", 0):
-                self.latest = reading
-            if self.last_at is not None:
-                self.longest_gap = max(self.longest_gap, now - self.last_at)
-            self.last_at = now
+        self.readings.add(reading["at"])
+        if reading["at"] >= self.latest.get("at", 0):
+            self.latest = reading
+        if self.last_at is not None:
+            self.longest_gap = max(self.longest_gap, now - self.last_at)
+        self.last_at = now
         return True
 
-    def confirmations(self) -> list[int]:
-        """The numbers of what came since the last call."""
-        seqs, self._to_confirm = sorted(self._to_confirm), set()
-        return seqs
+    def missing(self, have: Iterable[int]) -> list[int]:
+        """Which of the readings that the device has are not here?"""
+        return [at for at in have if at not in self.readings]
 
 
 def _is_reading(reading: Any) -> bool:
     return (
         isinstance(reading, dict)
-        and isinstance(reading.get("seq"), int)
+        and isinstance(reading.get("at"), int)
         and all(isinstance(reading.get(name), int | float | None) for name in NUMBERS)
     )

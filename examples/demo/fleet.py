@@ -1,9 +1,14 @@
-"""The story: a fleet starts, the relay dies and comes back, the fleet finishes, and everything is counted."""
+"""The story: a fleet starts, the relay dies and comes back, the fleet finishes, and everything is counted.
+
+While the relay is away, the last device is killed as well; it is started again once the backend listens again.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Protocol
 
 import anyio
@@ -21,10 +26,13 @@ START_WITHIN = 45.0
 HAND_OVER_WITHIN = 20.0
 """Seconds that a device may take at the end to hand over what it has."""
 
+ANSWER_WITHIN = 15.0
+"""Seconds that a command which is not answered yet may take after the last reading was due."""
+
 
 @dataclass(frozen=True)
 class Plan:
-    """How to play it. Durations in seconds; an `outage` of 0 leaves the relay alone."""
+    """How to play it. Durations in seconds; an `outage` of 0 leaves the relay and the devices alone."""
 
     seconds: float = 20.0
     devices: int = 5
@@ -35,28 +43,32 @@ class Plan:
 
 @dataclass(frozen=True)
 class Account:
-    """What became of one device's readings. A device that died has not said what it took (None).
+    """What became of one device's readings. A device that died has not reported (None).
 
     `longest_gap` is the longest time, in seconds, in which nothing new came from it; `buffered` is how many readings
-    waited for their confirmation at once.
+    were in its outbox at once, and `restored` how many it found there when it was started again. `missed` messages went
+    by while nobody listened; `sent_again` readings were enqueued once more for that reason.
     """
 
     device: str
-    taken: int | None
+    lives: int
+    taken: int
     delivered: int
     lost: int | None
     longest_gap: float
     reconnects: int | None
-    repeats: int
     buffered: int | None
+    restored: int | None
+    missed: int
+    sent_again: int | None
 
     def problems(self, plan: Plan) -> Iterator[str]:
         """What should not have happened."""
-        if self.taken is None:
+        if self.lost is None:
             yield f"{self.device} died"
         if self.lost:
             yield f"{self.device} lost {self.lost} of {self.taken} readings"
-        if plan.outage and self.reconnects == 0:
+        if plan.outage and self.lives == 1 and self.reconnects == 0:
             yield f"{self.device} never noticed the outage"
 
 
@@ -97,24 +109,25 @@ class Fleet:
         ]
 
     async def play(self) -> Outcome:
-        """Play it to the end. Leaves no process behind. May raise `DemoError`, in groups of exceptions."""
-        with anyio.move_on_after(2 * START_WITHIN + self._plan.seconds + 2 * HAND_OVER_WITHIN):
-            return await self._play()
+        """Play it to the end. Leaves nothing behind. May raise `DemoError`, in groups of exceptions."""
+        with anyio.move_on_after(2 * START_WITHIN + self._plan.seconds + ANSWER_WITHIN + 2 * HAND_OVER_WITHIN):
+            with TemporaryDirectory(prefix="metered-demo-") as folder:
+                return await self._play(Path(folder))
         raise DemoError("something hangs")
 
-    async def _play(self) -> Outcome:
+    async def _play(self, folder: Path) -> Outcome:
         say = self._audience.say
         async with anyio.create_task_group() as tasks:
             await tasks.start(self._relay.run)
             say(f"the relay listens on {self._relay.url}")
             async with Backend(self._relay.url, KEY) as backend:
                 self._audience.watch(backend)
-                tasks.start_soon(backend.confirm)
+                tasks.start_soon(backend.say_hello)
                 for device in self.devices:
-                    tasks.start_soon(device.run, self._relay.url, KEY)
+                    tasks.start_soon(device.run, self._relay.url, KEY, folder / device.name)
                 await self._all_heard_of(backend)
                 say(f"{len(self.devices)} devices are there")
-                await self._main_part(tasks, backend)
+                await self._main_part(tasks, backend, folder)
                 say("no more readings are taken, and the devices hand over what they have")
                 await self._all_finished()
                 outcome = self._outcome(backend)
@@ -135,20 +148,30 @@ class Fleet:
                 raise DemoError(f"only {len(backend.devices)} devices were heard of within {START_WITHIN:g} s")
             watch.cancel_scope.cancel()
 
-    async def _main_part(self, tasks: TaskGroup, backend: Backend) -> None:
-        plan, say, begun = self._plan, self._audience.say, anyio.current_time()
+    async def _main_part(self, tasks: TaskGroup, backend: Backend, folder: Path) -> None:
+        plan, begun = self._plan, anyio.current_time()
         async with anyio.create_task_group() as commands:
             commands.start_soon(self._command, backend, self.devices[0])
             if plan.outage:
                 await anyio.sleep((plan.seconds - plan.outage) / 2)
-                await self._relay.kill()
-                say(f"the relay was killed; it stays away for {plan.outage:g} s")
-                await anyio.sleep(plan.outage)
-                await tasks.start(self._relay.run)
-                say("the relay is back")
+                await self._outage(tasks, backend, folder)
                 commands.start_soon(self._command, backend, self.devices[-1])
             await anyio.sleep_until(begun + plan.seconds)
-            commands.cancel_scope.cancel()
+            commands.cancel_scope.deadline = anyio.current_time() + ANSWER_WITHIN
+
+    async def _outage(self, tasks: TaskGroup, backend: Backend, folder: Path) -> None:
+        seconds, say, victim = self._plan.outage, self._audience.say, self.devices[-1]
+        await self._relay.kill()
+        say(f"the relay was killed; it stays away for {seconds:g} s")
+        await anyio.sleep(seconds / 2)
+        await victim.kill()
+        say(f"{victim.name} was killed, too, with readings in its outbox")
+        await anyio.sleep(seconds / 2)
+        await tasks.start(self._relay.run)
+        say("the relay is back")
+        await backend.listen()
+        await tasks.start(victim.run, self._relay.url, KEY, folder / victim.name)
+        say(f"the backend listens again, and {victim.name} is started again")
 
     async def _command(self, backend: Backend, device: DeviceProcess) -> None:
         number = len(self._commands)
@@ -174,14 +197,16 @@ class Fleet:
 
 def _account(device: DeviceProcess, deliveries: Deliveries) -> Account:
     report = device.report or {}
-    taken = report.get("taken")
     return Account(
         device=device.name,
-        taken=taken,
-        delivered=len(deliveries.seqs),
-        lost=None if taken is None else len(set(range(1, taken + 1)) - deliveries.seqs),
+        lives=device.lives,
+        taken=len(device.taken),
+        delivered=len(deliveries.readings),
+        lost=None if device.report is None else len(device.taken - deliveries.readings),
         longest_gap=round(deliveries.longest_gap, 2),
         reconnects=report.get("reconnects"),
-        repeats=deliveries.repeats,
         buffered=report.get("fullest"),
+        restored=report.get("restored"),
+        missed=deliveries.missed,
+        sent_again=report.get("sent_again"),
     )

@@ -76,29 +76,56 @@ class RelayProcess:
 
 
 class DeviceProcess:
-    """One device. Its `report` is there once it has ended by itself; None means that it died."""
+    """One device, over all its lives. Its `report` is there once it has ended by itself; None means that it died."""
 
     def __init__(self, name: str, *options: str) -> None:
         self.name = name
+        self.options = list(options)
+        self.lives = 0
+        self.taken: set[int] = set()
+        """The times of the readings that it said were safe in its outbox."""
         self.report: dict[str, Any] | None = None
         self.ended = anyio.Event()
-        self.options = list(options)
         self._process: Process | None = None
 
-    async def run(self, url: str, key: str) -> None:
-        """Run it until it ends."""
-        async with running("examples.demo.device", self.name, url, key, *self.options) as process:
+    async def run(
+        self, url: str, key: str, outbox: Path, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Run it until it ends. The file of its outbox is what one life leaves to the next."""
+        self.lives += 1
+        options = ["--outbox", str(outbox), *self.options]
+        async with running("examples.demo.device", self.name, url, key, *options) as process:
             self._process = process
-            assert process.stdout is not None
-            printed = "".join([text async for text in TextReceiveStream(process.stdout)])
-            if await process.wait() == 0:
-                self.report = json.loads(printed)
+            task_status.started()
+            async for line in _lines(process):
+                match json.loads(line):
+                    case {"taken": int(at)}:
+                        self.taken.add(at)
+                    case {"report": report}:
+                        self.report = report
+            await process.wait()
         self.ended.set()
 
     async def stop(self) -> None:
         """Ask it to finish: no more readings, hand over the rest, report."""
         if self._process is not None and self._process.stdin is not None:
             await self._process.stdin.aclose()
+
+    async def kill(self) -> None:
+        """SIGKILL, as if the power had gone. `run` can be called again after it."""
+        assert self._process is not None
+        self._process.kill()
+        await self.ended.wait()
+        self.ended = anyio.Event()
+
+
+async def _lines(process: Process) -> AsyncIterator[str]:
+    assert process.stdout is not None
+    rest = ""
+    async for text in TextReceiveStream(process.stdout):
+        *lines, rest = (rest + text).split("\n")
+        for line in lines:
+            yield line
 
 
 async def _port_it_listens_on(process: Process) -> int:

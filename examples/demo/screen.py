@@ -58,25 +58,27 @@ class Screen:
             if self._console.is_terminal:
                 self._live.update(_live_table(self._backend, time.monotonic()), refresh=True)
             else:
-                delivered = sum(len(device.seqs) for device in self._backend.devices.values())
+                delivered = sum(len(device.readings) for device in self._backend.devices.values())
                 self.say(f"{len(self._backend.devices)} devices, {delivered} readings, {self._backend.client.state}")
 
     def summary(self, outcome: Outcome) -> None:
         """What it all came to."""
-        table = _table("", "taken", "delivered", "lost", "longest gap", "reconnects", "repeats", "buffered")
+        headings = ("taken", "delivered", "lost", "longest gap", "reconnects", "buffered", "restored", "sent again")
+        table = _table("", *headings)
         for account in outcome.accounts:
             table.add_row(
                 account.device,
-                _or_unknown(account.taken),
+                str(account.taken),
                 str(account.delivered),
                 _or_unknown(account.lost),
                 f"{account.longest_gap:.1f} s",
                 _or_unknown(account.reconnects),
-                str(account.repeats),
                 _or_unknown(account.buffered),
+                _or_unknown(account.restored),
+                _or_unknown(account.sent_again),
             )
         self._console.print(table)
-        taken = sum(account.taken or 0 for account in outcome.accounts)
+        taken = sum(account.taken for account in outcome.accounts)
         delivered = sum(account.delivered for account in outcome.accounts)
         lost = sum(account.lost or 0 for account in outcome.accounts)
         answered = sum(seconds is not None for seconds in outcome.commands)
@@ -102,7 +104,7 @@ def _live_row(device: Deliveries, now: float) -> list[str]:
         return "-" if value is None else form.format(value)
 
     return [
-        str(len(device.seqs)),
+        str(len(device.readings)),
         "-" if device.last_at is None else f"{now - device.last_at:.1f} s",
         show("load", "{:.2f}"),
         show("memory", "{:.0f} %"),

@@ -126,6 +126,12 @@ def until(condition: Callable[[], object], what: str) -> None:
 
 
 @pytest.fixture
+def eventually() -> Callable[[Callable[[], object], str], None]:
+    """To wait until something has come true; the text says what is wrong if it never does."""
+    return until
+
+
+@pytest.fixture
 def relay() -> Iterator[RelayInAThread]:
     with start_blocking_portal() as portal:
         relay = RelayInAThread(portal)

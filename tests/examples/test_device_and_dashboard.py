@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 import signal
+import time
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
-from examples.dashboard import Seen
-from examples.device import DAEMON, Device, Outbox
+from examples.buffering import Buffer
+from examples.device import DAEMON, Device
 from metered_anyio import Message, SignallingClient
 from metered_anyio.relay import RelayServer
 
@@ -25,11 +27,10 @@ def test_readings_commands_replies_and_an_outage(relay: Any, run: Any) -> None:
     device = run("examples.device", "sensor-42", *where, "--interval", "0.1", "--batch", "2")
     device.wait_for("sensor-42 is ")
 
-    # Readings reach the dashboard in batches, and it replies to the device alone.
+    # Readings reach the dashboard, and it replies to the device alone.
     first = dashboard.wait_for("sensor-42: ")
-    readings = json.loads(dashboard.lines[first - 1].split(" ", 2)[2].replace("'", '"'))
-    assert len(readings) == 2
-    assert all(set(reading) == {"at", "load", "free"} for reading in readings)
+    reading = json.loads(dashboard.lines[first - 1].split(" ", 1)[1].replace("'", '"'))
+    assert set(reading) == {"at", "load", "free"}
     device.wait_for("'type': 'ack', 'for': ")
 
     # Somebody else commands it.
@@ -37,17 +38,20 @@ def test_readings_commands_replies_and_an_outage(relay: Any, run: Any) -> None:
     device.wait_for("a reading every 0.05 s from now on")
     other.wait_for("sensor-42: ")
 
-    # Batches wait while the relay is away, and go out in order once it is back.
+    # Readings wait while the relay is away, and go out in order once it is back.
     relay.stop()
     relay.start()
     back = device.wait_for("connected again, ")
-    waited = re.search(r"connected again, (\d+) batches", device.lines[back - 1])
+    waited = re.search(r"connected again, (\d+) readings", device.lines[back - 1])
     assert waited is not None
     assert int(waited[1]) >= 1
     device.wait_for("'type': 'ack'", after=back)
     for program in (dashboard, other):
-        ids = [int(line.split("-")[2].split()[0]) for line in list(program.lines) if line.startswith("sensor-42: ")]
-        assert ids == sorted(set(ids))
+        times = [
+            int(found[1]) for line in list(program.lines) if (found := re.match(r"sensor-42: {'at': (\d+),", line))
+        ]
+        assert len(times) >= 2
+        assert times == sorted(set(times))
 
     run("examples.dashboard", *where, "--command", "sensor-42", '{"type": "reboot"}')
     device.wait_for("rebooting")
@@ -65,46 +69,84 @@ def test_a_device_boots_before_its_relay(relay: Any, run: Any) -> None:
 
 def test_the_examples_ask_for_a_key(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("METERED_KEY", raising=False)
-    for program in (run("examples.device", "sensor-1"), run("examples.dashboard")):
+    programs = ["examples.device", "sensor-1"], ["examples.buffering", "sensor-1"], ["examples.dashboard"]
+    for program in [run(*command) for command in programs]:
         program.wait_for("a key is needed")
         assert program.wait() == 2
 
 
+def test_a_device_with_a_file_takes_its_readings_into_its_next_life(
+    relay: Any, run: Any, eventually: Any, tmp_path: Path
+) -> None:
+    where = ["--url", relay.url, "--key", KEY, "--interval", "0.05"]
+    device = run("examples.device", "sensor-7", *where, "--outbox", str(tmp_path / "outbox"))
+    device.wait_for("sensor-7 is ")
+    relay.stop()
+    log = tmp_path / "outbox-wal"
+    before = log.stat().st_size
+    eventually(lambda: log.stat().st_size > before + 50_000, "the device keeps nothing")
+    device.signal(signal.SIGKILL)
+    device.wait()
+    relay.start()
+    dashboard = run("examples.dashboard", *where[:4])
+    dashboard.wait_for("listening as ")
+    begun = time.time_ns() // 1_000_000
+    run("examples.device", "sensor-7", *where, "--outbox", str(tmp_path / "outbox"))
+    first = dashboard.wait_for("sensor-7: {")
+    assert int(dashboard.lines[first - 1].split()[2].rstrip(",")) < begun
+
+
+def test_buffering_by_hand(relay: Any, run: Any) -> None:
+    where = ["--url", relay.url, "--key", KEY, "--interval", "0.05"]
+    program = run("examples.buffering", "sensor-1", *where)
+    program.wait_for("sensor-1 is ")
+    relay.stop()
+    relay.start()
+    program.wait_for("connected again, ")
+    program.signal(signal.SIGINT)
+    assert program.wait() == 0
+
+
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_an_outbox_keeps_order_bounds_itself_and_splits_what_is_too_big(backend: str) -> None:
-    async def main() -> list[list[int]]:
+def test_a_buffer_keeps_order_bounds_itself_and_lets_go_of_what_nobody_takes(
+    backend: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def main() -> list[int]:
         async with RelayServer(keys=[KEY]) as relay:
             listener = SignallingClient(api_key=KEY, url=relay.url)
             publisher = SignallingClient(api_key=KEY, url=relay.url)
-            got: list[list[int]] = []
+            channel = "fleet/sensor-1/telemetry"
+            got: list[int] = []
             ids: set[str] = set()
-            all_there = anyio.Event()
+            there = {3: anyio.Event(), 6: anyio.Event()}
 
             @listener.on(Message)
             def _(event: Message) -> None:
-                got.append([reading["n"] for reading in event.data["readings"]])
-                ids.add(event.data["id"])
-                if got[-1] == [8]:
-                    all_there.set()
+                got.append(event.data["n"])
+                ids.add(event.data["messageId"])
+                if got[-1] in there:
+                    there[got[-1]].set()
 
-            outbox = Outbox(publisher, "fleet/sensor-1/telemetry", limit=3)
+            buffer = Buffer(publisher, limit=3)
             for n in range(4):
-                await outbox.publish([{"n": n}])
-            assert len(outbox) == 3
-            async with listener, publisher:
+                await buffer.publish(channel, {"n": n})
+            assert len(buffer) == 3
+            async with listener:
                 await listener.subscribe("fleet/sensor-*/telemetry")
-                await outbox.flush()
-                assert len(outbox) == 0
-                half = "x" * (publisher.max_message_size // 2)
-                await outbox.publish([{"n": 4, "text": half}, {"n": 5, "text": half}, {"n": 6}])
-                await outbox.publish([{"n": 7, "text": half * 3}])
-                await outbox.publish([{"n": 8}])
-                with anyio.fail_after(10):
-                    await all_there.wait()
+                async with publisher:
+                    with anyio.fail_after(10):
+                        await there[3].wait()
+                    await buffer.publish(channel, {"n": 4})
+                    await buffer.publish(channel, {"n": 5, "text": "x" * publisher.max_message_size})
+                    await buffer.publish(channel, {"n": 6})
+                    with anyio.fail_after(10):
+                        await there[6].wait()
+            assert len(buffer) == 0
             assert len(ids) == len(got)
             return got
 
-    assert anyio.run(main, backend=backend) == [[1], [2], [3], [4], [5, 6], [8]]
+    assert anyio.run(main, backend=backend) == [1, 2, 3, 4, 6]
+    assert "nobody will take this" in capsys.readouterr().out
 
 
 def test_a_command_is_not_taken_on_trust(capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,10 +166,3 @@ def test_a_command_is_not_taken_on_trust(capsys: pytest.CaptureFixture[str]) -> 
 def test_a_device_never_gives_up() -> None:
     assert DAEMON.max_attempts == float("inf")
     assert DAEMON.max_delay == 60.0
-
-
-def test_a_batch_counts_once() -> None:
-    seen = Seen(limit=2)
-    assert [seen.is_new("a", "1"), seen.is_new("b", "1"), seen.is_new("a", "1")] == [True, True, False]
-    assert seen.is_new("a", "2")
-    assert seen.is_new("a", "1")  # forgotten: only the latest two are known
