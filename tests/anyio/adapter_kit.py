@@ -321,11 +321,13 @@ class Cable:
     async def cut(self) -> None:
         """Reset every connection that runs through."""
         pairs, self._pairs = self._pairs, []
-        for near, far in pairs:
-            for stream in (near, far):
-                sock = stream.extra(anyio.abc.SocketAttribute.raw_socket)
+        streams = [stream for pair in pairs for stream in pair]
+        for stream in streams:
+            sock = stream.extra(anyio.abc.SocketAttribute.raw_socket)
+            if sock.fileno() >= 0:  # else it has ended by itself
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
-                await anyio.aclose_forcefully(stream)
+        for stream in streams:
+            await anyio.aclose_forcefully(stream)
 
     async def _serve(self, near: anyio.abc.SocketStream) -> None:
         try:
