@@ -1,5 +1,6 @@
-"""What the core costs, against what it is built on, measured side by side in one run: `python -m benchmarks`.
+"""What client, relay and core cost, each against a peer that is measured in the same run: `python -m benchmarks`.
 
-Numbers are CPU time of this process, medians over rounds in which both sides take turns. On a busy machine the
-ratios hold better than the microseconds.
+Who is measured runs in a process of its own. Both sides of a comparison take turns, round by round, and medians
+count, so that whatever else the machine does meets both. On a busy machine the ratios hold better than the
+microseconds.
 """

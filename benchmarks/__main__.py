@@ -1,55 +1,68 @@
-"""`python -m benchmarks`: run all cases, print a table or, with `--json`, one JSON document."""
+"""What client, relay and core cost, each against a peer that is measured in the same run.
+
+`core`, `client` (`publish`, `receive`, `deliver`) and `relay` (`fan-out`, `memory`, `storm`) are measured if nothing
+is named; `soak` only if it is. The exit code is 1 where something was lost that must not be.
+"""
 
 from __future__ import annotations
 
 import argparse
-import platform
-from collections.abc import Sequence
-from importlib.metadata import version
+import sys
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
-from benchmarks.core import cases
-from benchmarks.measure import Result, measure
+from benchmarks import client, core, relay, soak
+from benchmarks.figures import Figure, document, table
+from benchmarks.plan import QUICK, Plan
+
+MEASUREMENTS: dict[str, Callable[[Plan], Iterator[Figure]]] = {
+    "core": core.core,
+    "publish": client.publish,
+    "receive": client.receive,
+    "deliver": client.deliver,
+    "fan-out": relay.fan_out,
+    "memory": relay.memory,
+    "storm": relay.storm,
+    "soak": soak.soak,
+}
+GROUPS = {
+    "all": tuple(MEASUREMENTS),
+    "client": ("publish", "receive", "deliver"),
+    "relay": ("fan-out", "memory", "storm"),
+}
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse the command line, measure, print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=9, help="rounds of each case; the median counts (default 9)")
-    parser.add_argument("--sample", type=float, default=0.05, help="CPU seconds a side and round (default 0.05)")
-    parser.add_argument("--only", default="", metavar="TEXT", help="only cases whose name has this in it")
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse the command line, measure, print; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join({**MEASUREMENTS, **GROUPS})}")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--quick", action="store_true", help="see that everything runs, in a few seconds")
+    parser.add_argument("--seconds", type=float, help="how long the soak lasts, each way (default 60)")
     options = parser.parse_args(arguments)
-    chosen = [case for case in cases() if options.only in case.name]
-    if not chosen:
-        parser.error(f"no case has {options.only!r} in its name")
-    results = [measure(case, rounds=options.rounds, sample=options.sample) for case in chosen]
-    if options.json:
-        document = {"run": _run(), "results": results}
-        print(msgspec.json.format(msgspec.json.encode(document)).decode())
-    else:
-        print("\n".join(_table(results)))
+    for name in options.names:
+        if name not in MEASUREMENTS and name not in GROUPS:
+            parser.error(f"no measurement is called {name!r}")
+    plan = QUICK if options.quick else Plan()
+    if options.seconds is not None:
+        plan = msgspec.structs.replace(plan, soak_seconds=options.seconds)
+    figures: list[Figure] = []
+    for name in _chosen(options.names):
+        print(f"measuring {name} …", file=sys.stderr, flush=True)
+        figures += MEASUREMENTS[name](plan)
+    print(document(figures, quick=plan.quick).decode() if options.json else table(figures, quick=plan.quick))
+    return int(any(figure.is_loss for figure in figures))
 
 
-def _run() -> dict[str, str]:
-    return {
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "machine": f"{platform.system()} {platform.machine()}",
-        **{name: version(name) for name in ("metered-sansio", "msgspec", "wsproto")},
-    }
-
-
-def _table(results: Sequence[Result]) -> list[str]:
-    width = max(len(result.name) for result in results)
-    lines = [", ".join(f"{name} {value}" for name, value in _run().items()), ""]
-    lines.append(f"{'µs of CPU time, medians':<{width}}  {'ours':>8}  {'theirs':>8}  ours ÷ theirs")
-    lines += [
-        f"{result.name:<{width}}  {result.ours:8.3f}  {result.theirs:8.3f}  {result.ratio:5.2f} × {result.against}"
-        for result in results
-    ]
-    return lines
+def _chosen(names: Sequence[str]) -> list[str]:
+    if not names:
+        return [name for name in MEASUREMENTS if name != "soak"]
+    wanted = {part for name in names for part in GROUPS.get(name, (name,))}
+    return [name for name in MEASUREMENTS if name in wanted]
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""How much is measured: enough for figures, or (`--quick`) just enough to see that everything runs."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """Rounds and amounts."""
+
+    quick: bool = False
+    core_rounds: int = 15
+    core_sample: float = 0.06
+    """Seconds of CPU that each side takes in each round."""
+    rounds: int = 9
+    many: int = 10_240
+    """Messages of a side and round where 256 are in flight."""
+    few: int = 2_000
+    """The same with 1 in flight."""
+    fan_outs: tuple[int, ...] = (100, 1000)
+    fan_out_deliveries: int = 80_000
+    """Of a side and round."""
+    held: int = 10_000
+    """Idle connections."""
+    storm: int = 2_000
+    """Clients that connect at once."""
+    storm_rounds: int = 3
+    soak_seconds: float = 60.0
+    soak_size: int = 1000
+    """Subscribers of the fan-out, publishers of the fan-in."""
+    fan_out_rate: float = 50.0
+    """Messages a second, of one publisher."""
+    fan_in_rate: float = 4.0
+    """Messages a second, of each publisher."""
+
+
+QUICK = Plan(
+    quick=True,
+    core_rounds=1,
+    core_sample=0.002,
+    rounds=1,
+    many=256,
+    few=20,
+    fan_outs=(10, 50),
+    fan_out_deliveries=400,
+    held=120,
+    storm=20,
+    storm_rounds=1,
+    soak_seconds=0.4,
+    soak_size=40,
+)
