@@ -197,12 +197,14 @@ class Fleet:
 
 def _account(device: DeviceProcess, deliveries: Deliveries) -> Account:
     report = device.report or {}
+    # Killed before it could say that a reading is in its outbox, it may have taken one more.
+    taken = device.taken | deliveries.readings
     return Account(
         device=device.name,
         lives=device.lives,
-        taken=len(device.taken),
+        taken=len(taken),
         delivered=len(deliveries.readings),
-        lost=None if device.report is None else len(device.taken - deliveries.readings),
+        lost=None if device.report is None else len(taken - deliveries.readings),
         longest_gap=round(deliveries.longest_gap, 2),
         reconnects=report.get("reconnects"),
         buffered=report.get("fullest"),
