@@ -189,6 +189,7 @@ class SignallingClient:
         self._session = ClientSession(self._settings, entropy, outbox=self._queue, deduplicator=deduplicator)
         self._responder: Responder | None = None
         self._responding = 0
+        self._unsent = 0  # answers that did not reach their askers
         self._pump: Pump | None = None
         self._dials: dict[int, anyio.CancelScope] = {}
         self._winding_down: list[Waiter[Any]] | None = None  # who waits for it; empty once it is over
@@ -364,7 +365,9 @@ class SignallingClient:
             return reply(question, answer)
         except RequestFailedError as error:
             return reply_error(question, error.code, error.message)
-        except Exception as error:
+        except BaseException as error:
+            if not self._running().backend.is_failure(error):
+                raise
             self._logger.error("a request handler raised", {"error": scrub(repr(error))})
             return reply_error(question, "handler_failed")
 
@@ -375,7 +378,10 @@ class SignallingClient:
             except OversizedPayloadError as error:
                 await self._ask(reply_error(question, "oversized", f"the answer has {error.size} bytes"))
         except SignallingError as error:  # then the asker hears of it by its own timeout
-            self._logger.warning("an answer could not be sent", {"peer_id": call.peer_id, "error": repr(error)})
+            self._unsent += 1
+            if not self._unsent & (self._unsent - 1):  # askers that leave must not fill our log
+                context = {"peer_id": call.peer_id, "error": repr(error), "count": self._unsent}
+                self._logger.warning("an answer could not be sent", context)
 
     # --- the outbox ---
 
