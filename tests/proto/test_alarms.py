@@ -55,7 +55,7 @@ def test_alarms_that_are_moved_or_cancelled_for_ever_do_not_pile_up(cancels: boo
 @given(
     st.lists(st.tuples(st.sampled_from(["set", "cancel", "due"]), st.integers(0, 5), st.integers(0, 50)), max_size=60)
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=33, deadline=None)
 def test_alarms_ring_like_a_table_that_is_searched(steps: list[tuple[str, int, int]]) -> None:
     alarms, table = Alarms(), {}
     for step, key, at in steps:

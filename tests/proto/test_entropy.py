@@ -60,7 +60,7 @@ class TestForks:
 
 
 class TestNumbers:
-    @settings(max_examples=60, deadline=None, database=None)
+    @settings(max_examples=20, deadline=None, database=None)
     @given(st.integers(), st.floats(-1e6, 1e6), st.floats(0, 1e6))
     def test_uniform_stays_between_its_bounds(self, seed: int, low: float, span: float) -> None:
         high = low + span

@@ -211,7 +211,7 @@ class TestSubscribeOptions:
             SubscribeOptions(value)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.floats() | st.integers() | st.booleans() | st.none() | st.text(max_size=3))
 def test_any_value_is_a_duration_or_a_clear_error(value: Any) -> None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)

@@ -637,7 +637,7 @@ def stream(role: str, frames: list[tuple[int, bytes, bool, int | None, bytes]]) 
     )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=33, deadline=None)
 @given(
     st.sampled_from(ROLES),
     st.lists(FRAMES, max_size=8),
@@ -660,7 +660,7 @@ def test_neither_fast_path_nor_cuts_change_what_is_said(
     assert all(said == outcomes[0] for said in outcomes)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=33, deadline=None)
 @given(st.sampled_from(ROLES), st.lists(FRAMES, max_size=10))
 def test_whole_frames_mean_what_wsproto_says(role: str, frames: list[Any]) -> None:
     """wsproto as an oracle, fed the whole stream at once and asked nothing of ours."""

@@ -73,14 +73,14 @@ class TestOnTheWire:
 
 class TestThereAndBack:
     @given(data=JSON, id=st.text(min_size=1, max_size=128), seq=st.integers(1, 2**53), redelivered=st.booleans())
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=33, deadline=None)
     def test_one(self, data: Any, id: str, seq: int, redelivered: bool) -> None:
         encoded = check_data(encode_data(data))
         envelope = msgspec.json.decode(seal(encoded, id=id, outbox=OUTBOX, seq=seq, redelivered=redelivered))
         assert unseal(envelope) == [Opened(OUTBOX, id, seq, redelivered, data)]
 
     @given(items=st.lists(st.tuples(JSON, st.text(min_size=1, max_size=9), st.booleans()), max_size=5))
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=20, deadline=None)
     def test_a_batch(self, items: list[tuple[Any, str, bool]]) -> None:
         stamps = [BatchStamp(id, 7 + at, again) for at, (_, id, again) in enumerate(items)]
         payload = seal_batch(OUTBOX, stamps, [encode_data(data) for data, _, _ in items])
@@ -88,7 +88,7 @@ class TestThereAndBack:
         assert unseal(msgspec.json.decode(payload)) == opened
 
     @given(items=st.lists(st.tuples(JSON, st.text(min_size=1, max_size=128)), min_size=1, max_size=5))
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=20, deadline=None)
     def test_a_batch_is_as_large_as_its_shares_and_some_room(self, items: list[tuple[Any, str]]) -> None:
         encoded = [encode_data(data) for data, _ in items]
         stamps = [BatchStamp(id, 2**53, redelivered=True) for _, id in items]
@@ -161,7 +161,7 @@ class TestNonsense:
         assert unseal({KEY: {**STAMP, "later": [1]}, "a": 1}) == [Opened(OUTBOX, "a-1", 1, False, {"a": 1})]
 
     @given(under=JSON, items=JSON)
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=33, deadline=None)
     def test_nothing_raises(self, under: Any, items: Any) -> None:
         unseal({KEY: under, "items": items, "value": items})
         unseal({KEY: {**STAMP, "batch": under}, "items": items})

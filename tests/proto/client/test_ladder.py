@@ -99,7 +99,7 @@ def options(draw: st.DrawFn) -> ReconnectOptions:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(options(), st.integers(), st.integers(0, 700 * SECOND), st.integers(1, 40))
 def test_any_valid_options_stay_within_their_bounds(
     options: ReconnectOptions, seed: int, floor: int, climbs: int

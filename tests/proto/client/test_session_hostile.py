@@ -143,7 +143,7 @@ class TestFiveThousandHostileFrames:
         talk.welcome()
         assert talk.error(op) is None
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=20, deadline=None)
     @given(payloads=st.lists(st.text(max_size=60) | st.binary(max_size=60), max_size=10))
     def test_anything_at_all(self, converse: Converse, payloads: list[str | bytes]) -> None:
         talk = converse()

@@ -243,7 +243,7 @@ class TestCloseCodes:
         assert len(waits) > 25
         assert all(30 <= wait <= 36 for wait in waits)
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=20, deadline=None)
     @given(code=st.integers(0, 9999) | st.sampled_from(WsCloseCode), api_key=st.sampled_from(["pk_live_x", None]))
     def test_any_code_is_ruled_by_its_verdict(self, converse: Converse, code: int, api_key: str | None) -> None:
         ruling = verdict(code, can_refresh=api_key is None)

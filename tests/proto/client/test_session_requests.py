@@ -311,7 +311,7 @@ class TestOneRead:
             talk.give(Received(1, batch))
         return list(talk.orders)
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=20, deadline=None)
     @given(cuts=st.sets(st.integers(0, len(TRAFFIC))))
     def test_whole_or_split_it_gives_the_same_orders(self, converse: Converse, cuts: set[int]) -> None:
         edges = sorted({0, *cuts, len(self.TRAFFIC)})

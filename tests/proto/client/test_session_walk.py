@@ -210,7 +210,7 @@ class Walk:
             assert self.talk.outbox is None or self.talk.outbox.in_flight == 0
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=33, deadline=None)
 @given(steps=steps, options=options, seed=st.integers(0, 99))
 def test_whatever_happens(converse: Converse, steps: list[Step], options: dict[str, Any], seed: int) -> None:
     talk = converse(seed=seed, **options)

@@ -426,4 +426,4 @@ class SubscriptionsAgainstAModel(RuleBasedStateMachine):
 
 
 TestSubscriptionsAgainstAModel = SubscriptionsAgainstAModel.TestCase
-TestSubscriptionsAgainstAModel.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestSubscriptionsAgainstAModel.settings = settings(max_examples=20, stateful_step_count=40, deadline=None)

@@ -39,7 +39,7 @@ def test_a_meter_says_how_long_to_wait() -> None:
 
 
 @given(st.lists(st.integers(0, 300_000), max_size=80), st.integers(1, 20))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_a_meter_is_a_token_bucket(gaps: list[int], burst: int) -> None:
     meter, level, last, now = Meter(10.0, burst), float(burst), 0, 0
     for gap in gaps:

@@ -234,4 +234,4 @@ class RegistryModel(RuleBasedStateMachine):
 
 
 TestRegistryModel = RegistryModel.TestCase
-TestRegistryModel.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestRegistryModel.settings = settings(max_examples=20, stateful_step_count=30, deadline=None)

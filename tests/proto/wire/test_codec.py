@@ -251,7 +251,7 @@ class TestLoneSurrogates:
         )
         assert decode_client_frame(r'{"type":"ping","requestId":"\ud800') == BAD
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=20, deadline=None)
     @given(st.text(st.characters(codec=None), max_size=12))
     def test_any_text_a_browser_can_send(self, text: str) -> None:
         written = json.dumps({"type": "direct", "from": "p", "data": text})  # escapes what is not ASCII
@@ -354,12 +354,12 @@ client_frames = st.one_of(
 
 
 class TestProperties:
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=33, deadline=None)
     @given(server_frames)
     def test_a_servers_frame_comes_back_as_it_went(self, frame: Any) -> None:
         assert decode_server_frame(encode_frame(frame).decode()) == frame
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=33, deadline=None)
     @given(client_frames)
     def test_a_clients_frame_comes_back_as_it_went(self, frame: Any) -> None:
         written = encode_frame(frame)
@@ -367,7 +367,7 @@ class TestProperties:
         assert type(read) is type(frame)
         assert encode_frame(read) == written
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=33, deadline=None)
     @given(server_frames, st.sampled_from([r"\ud800", r"\udfff", ""]))
     def test_the_slow_way_reads_what_the_fast_way_reads(self, frame: Any, surrogate: str) -> None:
         written = encode_frame(frame).decode()
@@ -375,18 +375,18 @@ class TestProperties:
         slow = written[:-1] + ("," if len(written) > 2 else "") + ignored + "}"
         assert decode_server_frame(slow) == frame
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=20, deadline=None)
     @given(json_values)
     def test_data_comes_back_as_it_went(self, data: object) -> None:
         assert msgspec.json.decode(encode_data(data)) == data
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=33, deadline=None)
     @given(st.text(st.characters(codec=None), max_size=40) | st.binary(max_size=40))
     def test_garbage_never_raises(self, garbage: str | bytes) -> None:
         for decode in DECODERS:
             assert isinstance(decode(garbage), Malformed)
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=33, deadline=None)
     @given(
         st.sampled_from(
             ["welcome", "ack", "error", "message", "direct", "presence", "going_away", "pong", "publish", "send"]

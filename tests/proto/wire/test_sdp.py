@@ -502,7 +502,7 @@ LINES = st.one_of(
 
 
 class TestHostileText:
-    @settings(max_examples=60, deadline=None, database=None)
+    @settings(max_examples=20, deadline=None, database=None)
     @given(st.lists(LINES, max_size=40), st.sampled_from(["\n", "\r\n", "\r"]))
     def test_anything_reads_within_bounds(self, lines: list[str], end: str) -> None:
         facts = read_sdp(end.join(lines))
@@ -516,7 +516,7 @@ class TestHostileText:
         assert same_ice_generation(facts, facts)
         assert track_ids(facts) <= {msid.track_id for s in facts.media for msid in s.msids}
 
-    @settings(max_examples=40, deadline=None, database=None)
+    @settings(max_examples=20, deadline=None, database=None)
     @given(st.sampled_from(sorted(DIALECTS.values())), st.data())
     def test_a_description_cut_anywhere_has_the_sections_before_the_cut(self, text: str, data: st.DataObject) -> None:
         whole = read_sdp(text)
@@ -525,7 +525,7 @@ class TestHostileText:
         complete = max(len(facts.media) - 1, 0)
         assert facts.media[:complete] == whole.media[:complete]
 
-    @settings(max_examples=40, deadline=None, database=None)
+    @settings(max_examples=20, deadline=None, database=None)
     @given(
         st.sampled_from(sorted(DIALECTS.values())),
         st.integers(0, 60),

@@ -276,12 +276,12 @@ NEARLY = st.fixed_dictionaries(
 
 
 class TestAnything:
-    @settings(max_examples=80, deadline=None, database=None)
+    @settings(max_examples=26, deadline=None, database=None)
     @given(SIGNALS)
     def test_a_signal_comes_through(self, signal: Signal) -> None:
         assert read_signal(to_data(signal)) == signal
 
-    @settings(max_examples=100, deadline=None, database=None)
+    @settings(max_examples=33, deadline=None, database=None)
     @given(st.one_of(NEARLY, JSON))
     def test_nothing_raises_and_only_signals_are_taken(self, data: object) -> None:
         assert (read_signal(data) is not None) is looks_like_signal(data)
@@ -306,7 +306,7 @@ class TestPoliteness:
     def test_the_lower_id_is_polite(self, own: str, other: str, polite: bool) -> None:
         assert is_polite(own, other) is polite
 
-    @settings(max_examples=80, deadline=None, database=None)
+    @settings(max_examples=26, deadline=None, database=None)
     @given(st.text(st.characters()), st.text(st.characters()))
     def test_both_ends_agree(self, one: str, two: str) -> None:
         assert (is_polite(one, two) != is_polite(two, one)) is (one != two)
@@ -426,7 +426,7 @@ class TestTrackMetaCache:
         with pytest.raises(ValueError, match="limit"):
             TrackMetaCache(limit=0)
 
-    @settings(max_examples=60, deadline=None, database=None)
+    @settings(max_examples=20, deadline=None, database=None)
     @given(
         st.integers(1, 4),
         st.lists(
