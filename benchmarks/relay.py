@@ -1,7 +1,8 @@
 """What the relay costs its process, against the least that does the same on `websockets`.
 
 That peer knows no names, rights or limits: it answers, and has `websockets.asyncio.server.broadcast` hand out what is
-published. The subscribers are bare sockets in another process, see `benchmarks.roles.crowd`.
+published. A second one writes each message to each socket, one after the other, and does nothing else: a message that
+comes alone cannot cost less. The subscribers are bare sockets in another process, see `benchmarks.roles.crowd`.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from benchmarks.plan import Plan
 from benchmarks.turns import Side, take_turns
 from benchmarks.workload import CHANNEL
 
-WANTED = {(1000, 8): 7.0, (1000, 1): 1.7}
-"""How many times less CPU a delivery than `websockets`, by subscribers and messages in flight."""
+PEERS = {"websockets": f"{WEBSOCKETS} broadcast", "bare": "one bare write to each socket"}
+WANTED = {(1000, 8, "websockets"): 7.0, (1000, 1, "websockets"): 1.7}
+"""How many times less CPU a delivery, by subscribers, messages in flight and peer."""
 
 KIB = 1024
 IDLE_KIB = 6.0
@@ -29,21 +31,24 @@ def fan_out(plan: Plan) -> Iterator[Figure]:
     """CPU of the relay for each of the subscribers that a message is delivered to."""
     for subscribers in plan.fan_outs:
         with Crew() as crew:
-            relays = crew.hire_all("relay", ("ours", "websockets"))
+            relays = crew.hire_all("relay", ("ours", *PEERS))
             ends = {who: _Ends(crew, relay, subscribers) for who, relay in relays.items()}
             for in_flight in (8, 1):
                 messages = max(in_flight, plan.fan_out_deliveries // subscribers)
                 sides = {who: end.side(messages, in_flight) for who, end in ends.items()}
-                yield compared(
-                    "relay",
-                    f"fan-out 1 → {subscribers}, {f'{in_flight} in flight' if in_flight > 1 else 'single message'}",
-                    "µs of CPU a delivery",
-                    take_turns(sides, plan.rounds),
-                    ours="ours",
-                    theirs="websockets",
-                    peer=WEBSOCKETS,
-                    at_least=WANTED.get((subscribers, in_flight)),
-                )
+                samples = take_turns(sides, plan.rounds)
+                name = f"fan-out 1 → {subscribers}, {f'{in_flight} in flight' if in_flight > 1 else 'single message'}"
+                for theirs, peer in PEERS.items():
+                    yield compared(
+                        "relay",
+                        name,
+                        "µs of CPU a delivery",
+                        samples,
+                        ours="ours",
+                        theirs=theirs,
+                        peer=peer,
+                        at_least=WANTED.get((subscribers, in_flight, theirs)),
+                    )
 
 
 class _Ends:

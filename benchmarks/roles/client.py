@@ -1,6 +1,8 @@
 """A program on a signalling client, ours or the published one; the same code drives both.
 
-python -m benchmarks.roles.client asyncio | uvloop | trio | published URL
+    python -m benchmarks.roles.client asyncio | uvloop | trio | published URL
+
+It ends when its stdin does.
 """
 
 from __future__ import annotations

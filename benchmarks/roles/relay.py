@@ -1,11 +1,15 @@
 """A relay without rates: ours, or the least that does the same on `websockets`, with its `broadcast`.
 
-python -m benchmarks.roles.relay ours | websockets [bytes that may wait for a slow reader]
+    python -m benchmarks.roles.relay ours [bytes that may wait for a slow reader]
+    python -m benchmarks.roles.relay websockets | bare
+
+`bare` is the second with one write to each socket in place of `broadcast`, and nothing else: what the kernel takes.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from contextlib import suppress
@@ -16,6 +20,7 @@ import anyio
 
 from benchmarks.children import obey
 from benchmarks.workload import KEY
+from metered_proto.websocket import server_text_frame
 
 PING_INTERVAL = 600.0
 """Seconds. Both ping, so that both pay for being able to, but not during a measurement: the crowd would not answer."""
@@ -35,12 +40,21 @@ async def ours(max_queue: int = 1 << 20) -> None:
         await relay.close()
 
 
-async def websockets() -> None:
+async def websockets(*, bare: bool = False) -> None:
     """Welcomes, takes subscriptions, and broadcasts what is published to one channel. No names, rights or limits."""
     from websockets.asyncio.server import ServerConnection, broadcast, serve
     from websockets.exceptions import ConnectionClosed
 
-    subscribers: set[ServerConnection] = set()
+    subscribers: dict[ServerConnection, int] = {}
+    """Connections and their descriptors."""
+
+    def hand_out(text: str) -> None:
+        if not bare:
+            broadcast(subscribers, text)
+            return
+        frame = server_text_frame(text.encode())
+        for descriptor in subscribers.values():
+            os.write(descriptor, frame)
 
     async def guest(connection: ServerConnection) -> None:
         with suppress(ConnectionClosed):
@@ -52,9 +66,9 @@ async def websockets() -> None:
             frame = json.loads(text)
             if frame["type"] == "publish":
                 message = {"type": "message", "channel": frame["channel"], "from": "peer_1", "data": frame["data"]}
-                broadcast(subscribers, json.dumps(message))
+                hand_out(json.dumps(message))
             else:
-                subscribers.add(connection)
+                subscribers[connection] = connection.transport.get_extra_info("socket").fileno()
             await connection.send(json.dumps({"type": "ack", "requestId": frame["requestId"]}))
 
     async with serve(guest, "127.0.0.1", 0, backlog=4096, ping_interval=PING_INTERVAL, compression=None) as server:
@@ -70,6 +84,8 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["websockets"]:
             anyio.run(websockets)
+        case ["bare"]:
+            anyio.run(partial(websockets, bare=True))
         case ["ours", *more]:
             anyio.run(partial(ours, *map(int, more)))
         case words:

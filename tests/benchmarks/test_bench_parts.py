@@ -164,7 +164,7 @@ def test_a_child_that_cannot_start_is_said() -> None:
             assert child.greeting
 
 
-@pytest.mark.parametrize("who", ["ours", "websockets"])
+@pytest.mark.parametrize("who", ["ours", "websockets", "bare"])
 def test_what_a_relay_did_not_deliver_is_seen(who: str) -> None:
     with Crew() as crew:
         relay = crew.hire("relay", who)
