@@ -174,7 +174,8 @@ class SignallingClient:
         )
         self._token_provider = options.token_provider
         self._ssl_context = options.ssl_context
-        self._logger: Logger = ContainedLogger(NoopLogger() if options.logger is None else options.logger)
+        self._logger = ContainedLogger(NoopLogger() if options.logger is None else options.logger)
+        self._notes = self._logger.of("metered_proto")
         self._emitter = Emitter(self._logger)
         self.tell = self._emitter.emit  # as pump.Host has it: what the session tells goes straight to the handlers
         entropy = Entropy(os.urandom(16))
@@ -505,7 +506,7 @@ class SignallingClient:
                     waiter.set_result(None)
 
     def note(self, note: Note) -> None:
-        getattr(self._logger, note.level)(note.message, note.context)
+        getattr(self._notes, note.level)(note.message, note.context)
 
     async def work(self, work: Any) -> str:
         assert isinstance(work, FetchToken) and self._token_provider is not None  # noqa: PT018
@@ -545,6 +546,8 @@ class SignallingClient:
             tls = TlsPipe(context, server_side=False, hostname=host)
         sock, early = await dial(host, port, proxy_from_environment(host, secure=secure))
         try:
+            if number not in self._dials:  # called off in the very moment in which it succeeded
+                raise DialError("called off")
             link = pump.links[number] = Link(number, pump, sock, ws, tls)
         except BaseException:
             sock.close()

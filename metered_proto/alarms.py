@@ -29,6 +29,11 @@ class Rounds:
         """When the first one rings."""
         return next(iter(self._at.values())) if self._at else None
 
+    def set_at(self, key: int) -> Micros | None:
+        """When the alarm for `key` was set; None if it is not."""
+        at = self._at.get(key)
+        return None if at is None else at - self._span
+
     def set(self, key: int, now: Micros) -> None:
         """Ring for `key`, a span from now."""
         self._at[key] = now + self._span

@@ -207,7 +207,7 @@ class WebSocket:
             return self.frame(payloads[0])
         if self._state is not _OPEN:
             return self._unsaid()
-        if self._random is None or max(map(len, payloads)) > _SMALL:
+        if self._random is None or max(map(len, payloads), default=0) > _SMALL:
             return b"".join([self.frame(payload) for payload in payloads])
         if len(payloads) > _STROKE:
             rows = range(0, len(payloads), _STROKE)

@@ -86,7 +86,8 @@ class RelayServer:
         self._host = host
         self._port = port
         self._ssl_context = ssl_context
-        self._logger: Logger = ContainedLogger(NoopLogger() if logger is None else logger)
+        self._logger = ContainedLogger(NoopLogger() if logger is None else logger)
+        self._notes = self._logger.of("metered_proto")
         self._machine: Relay | None = None
         self._pump: Pump | None = None
         self._listener: socket.socket | None = None
@@ -117,6 +118,7 @@ class RelayServer:
         self._breather = backend.alarm(self._accept_again)
         self._impatience = backend.alarm(self._drop_silent)
         self._accepting = backend.watch_readable(listener, self._on_connections)
+        self._logger.info("listening", {"url": self.url})
 
     async def drain(self, retry_after_ms: int = 0, grace: float = 0.0) -> int:
         """Shut down gracefully: nobody new comes in, all are told to come back after `retry_after_ms`, then closed.
@@ -193,10 +195,13 @@ class RelayServer:
         return report
 
     def stats(self) -> Stats:
-        """What was counted so far."""
+        """What was counted so far, and how things stand. Cheap."""
         if self._machine is None:
             raise RuntimeError("the relay has not been started")
-        return self._machine.stats()
+        pump = self._running()
+        stats = self._machine.stats()
+        stats.wire_bytes_in, stats.wire_bytes_out = pump.bytes_in, pump.bytes_out
+        return stats
 
     # --- connections ---
 
@@ -215,6 +220,7 @@ class RelayServer:
         if self._listener is not None:
             self._listener.close()
             self._listener = None
+            self._logger.info("no longer listening")
 
     def _on_connections(self) -> None:
         for _ in range(ACCEPTS_A_PASS):
@@ -267,18 +273,16 @@ class RelayServer:
     # --- the machine's surroundings (see pump.Host) ---
 
     def http(self, link: Link, request: PlainRequest) -> None:
-        pump = self._running()
-
-        async def answer() -> None:
-            call = HttpCall(request.method, request.target, tuple(request.headers.items()), request.body)
-            reply = await pump.ask(call)
+        def answer(reply: object, error: Exception | None) -> None:
             assert isinstance(reply, HttpReply)
             link.respond(reply.status, "", reply.headers, reply.body)
 
-        pump.spawn(answer)
+        # Answered before this returns: a client that has closed its half of the connection waits for it, too.
+        call = HttpCall(request.method, request.target, tuple(request.headers.items()), request.body)
+        self._running().ask_later(call, answer)
 
     def note(self, note: Note) -> None:
-        getattr(self._logger, note.level)(note.message, note.context)
+        getattr(self._notes, note.level)(note.message, note.context)
 
     def settle(self) -> None:
         """A relay's machine has no end of its own."""

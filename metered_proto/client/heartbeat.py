@@ -1,14 +1,15 @@
 """Is the other end still there?
 
 A `ping` goes out when nothing arrived for a third of the inactivity timeout, again at two thirds, and when the
-whole of it has passed in silence the link is given up. Anything that arrives is a sign of life.
+whole of it has passed in silence the link is given up. Anything that arrives is a sign of life. A server that talks
+but does not read is given up just so: a link that stays blocked for all that time takes nothing any more.
 """
 
 from __future__ import annotations
 
 import math
 
-from metered_proto.facts import Fact, Heard, LinkDown, LinkUp, Received, Woken
+from metered_proto.facts import Fact, Heard, LinkBlocked, LinkDown, LinkDrained, LinkUp, Received, Woken
 from metered_proto.machine import Deadline, Micros, micros
 from metered_proto.orders import CloseLink, Order, Send
 from metered_proto.wire.close_codes import WsCloseCode
@@ -31,6 +32,7 @@ class Heartbeat:
         self._link: int | None = None
         self._last: Micros = 0
         self._pings = 0  # since the last sign of life
+        self._blocked_at: Micros | None = None
         self.silent = False
 
     @property
@@ -40,8 +42,12 @@ class Heartbeat:
             return None
         third = self._timeout // 3
         if self._pings < 2:
-            return Deadline(self._last + third * (self._pings + 1), "ping")
-        return Deadline(self._last + self._timeout, "inactivity")
+            due = Deadline(self._last + third * (self._pings + 1), "ping")
+        else:
+            due = Deadline(self._last + self._timeout, "inactivity")
+        if self._blocked_at is not None and self._blocked_at + self._timeout < due.at:
+            return Deadline(self._blocked_at + self._timeout, "blocked")
+        return due
 
     def heard(self, now: Micros) -> None:
         """Something arrived."""
@@ -53,6 +59,11 @@ class Heartbeat:
         match fact:
             case LinkUp(link):
                 self._link, self._last, self._pings, self.silent = link, now, 0, False
+                self._blocked_at = None
+            case LinkBlocked():
+                self._blocked_at = now
+            case LinkDrained():
+                self._blocked_at = None
             case LinkDown():
                 self._link = None
             case Received() | Heard():
@@ -67,6 +78,9 @@ class Heartbeat:
         due = self.deadline
         if due is None or due.at > now or self._link is None or self._timeout is None:
             return []
+        if self._blocked_at is not None and now - self._blocked_at >= self._timeout:
+            self.silent = True
+            return [CloseLink(self._link, WsCloseCode.INACTIVITY, "nothing was taken in time", abort=True)]
         if now - self._last >= self._timeout:
             self.silent = True
             return [CloseLink(self._link, WsCloseCode.INACTIVITY, "nothing arrived in time")]

@@ -137,6 +137,9 @@ TRANSITIONS: Final[dict[tuple[PhaseName, Trigger], PhaseName]] = {
 TOKEN_FAILURES_TO_TELL: Final = 3
 """From this many failures of the token provider in a row, the application is told of each."""
 
+STEADY: Final[Micros] = micros(10)
+"""A connection that lasted so long was a good one: the way back to it starts at the bottom of the ladder."""
+
 MAX_RETRY_AFTER: Final[Micros] = micros(600)
 """However long a server asks us to stay away, we look again after ten minutes."""
 
@@ -207,6 +210,7 @@ class ClientSession(Composite):
         self._links = 0
         self._effects = 0
         self._token_failures = 0
+        self._welcomed_at: Micros = 0
         self._floor: Micros = 0  # the earliest time at which the server wants to see us again
         self._credential = settings.api_key or ""  # the latest, so that it can be kept out of what a server says
         self.counters = Counters()
@@ -265,7 +269,9 @@ class ClientSession(Composite):
             case Withdrawn(op):
                 return self._withdrawn(now, fact, op)
             case LinkBlocked(link) | LinkDrained(link):
-                return self._unacked.handle(now, fact) if link == self._phase.link else []
+                if link != self._phase.link:
+                    return []
+                return self._heartbeat.handle(now, fact) + self._unacked.handle(now, fact)
             case _:
                 raise LocalProtocolError(f"{type(fact).__name__} is not for a client")
 
@@ -320,8 +326,9 @@ class ClientSession(Composite):
         orders = self._enter("welcome", link=link)
         self.counters.connects += 1
         self.counters.reconnects += is_reconnect
+        self._welcomed_at = now
         if self._ladder is not None:
-            self._ladder.reset()
+            self._ladder.arrived()
         self._heartbeat.handle(now, LinkUp(link))
         self.peer_id = welcome.peer_id
         self.max_message_size = welcome.max_message_size if welcome.max_message_size > 0 else DEFAULT_MAX_MESSAGE_SIZE
@@ -353,6 +360,8 @@ class ClientSession(Composite):
             down = LinkDown(self._phase.link, code, reason)
             for part in self.parts:
                 orders += part.handle(now, down)
+        if was_online and self._ladder is not None and now - self._welcomed_at >= STEADY:
+            self._ladder.reset()
         first = self.counters.connects == 0
         options = self._settings.reconnect
         delay: Micros | None = None

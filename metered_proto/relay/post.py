@@ -28,6 +28,16 @@ class Post:
         """Links to be cut, as soon as the fact at hand is dealt with. Not sooner: cutting one tells others about it,
         and they may be about to be cut as well."""
 
+    @property
+    def blocked(self) -> int:
+        """How many links take no more at the moment."""
+        return len(self._blocked)
+
+    @property
+    def queued_bytes(self) -> int:
+        """What waits for them, if they have taken nothing since they were blocked."""
+        return sum(self._blocked.values())
+
     def to(self, link: int, payload: bytes, orders: list[Order]) -> None:
         """Give a frame to one link."""
         orders.append(Send(link, payload))

@@ -41,6 +41,7 @@ from metered_proto.facts import (
     Withdrawn,
     Woken,
 )
+from metered_proto.latency import Latencies
 from metered_proto.machine import SECOND, Deadline, Micros, micros
 from metered_proto.orders import (
     AcceptLink,
@@ -101,6 +102,7 @@ class Relay:
 
         self._pings = Rounds(micros(limits.ping_interval))
         self._pongs = Rounds(micros(limits.pong_timeout))
+        self._round_trips = Latencies()  # of pings
         self._patience = Rounds(micros(limits.close_timeout))
         self._expiries = Alarms()
 
@@ -166,6 +168,10 @@ class Relay:
             connections=self._registry.link_count,
             peers=self._registry.peer_count,
             channels=self._registry.channel_count,
+            blocked=self._post.blocked,
+            queued_bytes=self._post.queued_bytes,
+            ping_p50=self._round_trips.quantile(0.5),
+            ping_p99=self._round_trips.quantile(0.99),
             refused=dict(counted.refused),
             closed=dict(counted.closed),
             errors=dict(counted.errors),
@@ -429,8 +435,10 @@ class Relay:
 
     def _on_heard(self, now: Micros, fact: Heard, orders: Orders) -> None:
         guest = self._guests.get(fact.link)
-        if guest is not None:
+        if guest is not None and guest.unanswered:
             guest.unanswered = False
+            if (asked := self._pongs.set_at(guest.link)) is not None:
+                self._round_trips.add(now - asked)
 
     def _on_woken(self, now: Micros, fact: Woken, orders: Orders) -> None:
         # Pongs before pings: whoever is woken so late that both are due asks about the old ping first.

@@ -221,6 +221,16 @@ async def test_rest_in_small_pieces_and_pipelined_rubbish() -> None:
 # --- what its operator can do ---
 
 
+async def test_rest_answers_whoever_has_closed_its_own_half() -> None:
+    async with make_relay() as relay:
+        stream = await anyio.connect_tcp("127.0.0.1", relay.port)
+        async with stream:
+            await stream.send(b"GET /v1/usage HTTP/1.1\r\nHost: h\r\n\r\n")
+            await stream.send_eof()
+            with anyio.fail_after(5):
+                assert (await stream.receive()).startswith(b"HTTP/1.1 401 ")
+
+
 async def test_the_operators_own_calls() -> None:
     async with make_relay() as relay, make_client(relay.url) as client:
         messages, directs = told(client, Message), told(client, Direct)

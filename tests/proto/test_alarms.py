@@ -15,6 +15,7 @@ def test_a_round_rings_a_span_later_in_the_order_of_setting() -> None:
     rounds.set(7, 100)
     rounds.set(3, 110)
     assert rounds.next == 130
+    assert (rounds.set_at(7), rounds.set_at(3), rounds.set_at(99)) == (100, 110, None)
     assert rounds.due(129) == []
     assert rounds.due(130) == [7]
     assert rounds.due(500) == [3]

@@ -785,3 +785,41 @@ def test_mask_keys_serve_many_clients() -> None:
     keys = MaskKeys(os.urandom)
     clients = [WebSocket.client("h", "/", random=keys) for _ in range(3)]
     assert len({client.open() for client in clients}) == 3
+
+
+class TestFramesTogether:
+    """`frames` says the same as `frame` for each, with other keys."""
+
+    @pytest.mark.parametrize("role", ROLES)
+    @pytest.mark.parametrize(
+        "sizes",
+        [[], [0], [0, 0], [1, 125, 126, 127], [1023, 1024], [5, 1024, 1025], [65_535, 65_536, 3], [7] * 256, [7] * 257],
+        ids=str,
+    )
+    def test_each_arrives_as_it_was(self, role: str, sizes: list[int]) -> None:
+        client, server = connect()
+        sender, receiver = (client, server) if role == "client" else (server, client)
+        payloads = [bytes(33 + (index + at) % 90 for at in range(size)) for index, size in enumerate(sizes)]
+        events = receiver.receive(sender.frames(payloads)) if payloads else []
+        texts: list[str | bytes] = [payload.decode() for payload in payloads]
+        assert events == ([Messages(texts)] if texts else [])
+        assert receiver.state is State.OPEN
+        if not payloads:
+            assert sender.frames(payloads) == b""
+
+    def test_each_has_a_key_of_its_own(self) -> None:
+        client, _ = connect()
+        sent = client.frames([b"same"] * 100)
+        keys = {sent[at + 2 : at + 6] for at in range(0, len(sent), 10)}
+        assert len(keys) == 100
+
+    @pytest.mark.parametrize("role", ROLES)
+    def test_nothing_once_closing(self, role: str) -> None:
+        end = make(role)
+        end.close(1000)
+        assert end.frames([b"a", b"b"]) == b""
+
+    def test_not_before_it_is_open(self) -> None:
+        client = WebSocket.client("h", "/", random=source())
+        with pytest.raises(LocalProtocolError):
+            client.frames([b"a", b"b"])

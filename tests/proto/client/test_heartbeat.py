@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metered_proto.client.heartbeat import Heartbeat
-from metered_proto.facts import Heard, LinkBlocked, LinkDown, LinkUp, Received, Woken
+from metered_proto.facts import Heard, LinkBlocked, LinkDown, LinkDrained, LinkUp, Received, Woken
 from metered_proto.machine import SECOND, Deadline, micros
 from metered_proto.orders import CloseLink, Order, Send
 
@@ -158,3 +158,35 @@ def test_against_the_rule_in_words(timeout: int, steps: list[tuple[int, bool]]) 
         after = heart.deadline
         assert after is not None
         assert now < after.at <= last + timeout
+
+
+class TestBlocked:
+    """A server that talks, but takes nothing."""
+
+    def blocked(self) -> Heartbeat:
+        heartbeat = Heartbeat(60)
+        heartbeat.handle(0, LinkUp(1))
+        heartbeat.handle(5 * SECOND, LinkBlocked(1, 1000))
+        return heartbeat
+
+    def test_it_is_given_up_after_the_timeout_whatever_it_says(self) -> None:
+        heartbeat = self.blocked()
+        for second in range(6, 65):
+            heartbeat.heard(second * SECOND)
+            assert heartbeat.handle(second * SECOND, Woken()) == []
+        assert heartbeat.deadline == Deadline(65 * SECOND, "blocked")
+        assert heartbeat.handle(65 * SECOND, Woken()) == [CloseLink(1, 4000, "nothing was taken in time", abort=True)]
+        assert heartbeat.silent
+
+    def test_not_if_it_has_drained_meanwhile(self) -> None:
+        heartbeat = self.blocked()
+        heartbeat.handle(64 * SECOND, LinkDrained(1))
+        heartbeat.heard(64 * SECOND)
+        assert heartbeat.handle(65 * SECOND, Woken()) == []
+        assert heartbeat.deadline == Deadline(84 * SECOND, "ping")
+
+    def test_a_new_link_starts_free(self) -> None:
+        heartbeat = self.blocked()
+        heartbeat.handle(6 * SECOND, LinkDown(1, 1006))
+        heartbeat.handle(60 * SECOND, LinkUp(2))
+        assert heartbeat.deadline == Deadline(80 * SECOND, "ping")

@@ -71,15 +71,34 @@ class TestLostAndBack:
         online.link_goes_down(503, "unavailable")
         assert online.orders == [Note("warning", "attempt failed", {"code": 503, "reason": "unavailable"})]
 
-    def test_the_ladder_is_climbed_and_a_welcome_starts_it_again(self, online: Conversation) -> None:
+    def test_the_ladder_is_climbed_and_a_connection_that_lasts_starts_it_again(self, online: Conversation) -> None:
         waits = []
         for _ in range(8):
             online.link_goes_down()
             waits.append(online.until_woken())
         assert waits == [0.5, 1, 2, 4, 8, 16, 30, 30]
         online.link_is_made()
+        online.advance(10)
         online.link_goes_down()
         assert online.until_woken() == 0.5
+
+    def test_a_server_that_lets_everybody_in_to_fall_down_again_is_not_run_against(self, online: Conversation) -> None:
+        online.advance(10)
+        waits = []
+        for _ in range(7):
+            online.link_goes_down(1006)
+            waits.append(online.until_woken())
+            online.link_is_made()
+            online.advance(9.999)
+        assert waits == [0.5, 1, 2, 4, 8, 16, 30]
+
+    def test_such_connections_do_not_count_as_failed_attempts(self, converse: Converse) -> None:
+        talk = converse(reconnect={"max_attempts": 2})
+        talk.connects()
+        for _ in range(5):
+            talk.link_goes_down()
+            talk.comes_back()
+        assert talk.state == "connected"
 
     def test_a_link_without_a_welcome_does_not_start_it_again(self, online: Conversation) -> None:
         waits = []
@@ -275,6 +294,7 @@ class TestGoingAway:
         online.server({"type": "going_away", "retryAfterMs": 60_000})
         online.link_goes_down(1001)
         online.comes_back()
+        online.advance(10)
         online.link_goes_down()
         assert online.until_woken() == 0.5
 

@@ -82,9 +82,11 @@ def test_a_blocked_link_is_charged_for_what_it_is_given_up_to_the_limit() -> Non
     assert post.overfull == []
     post.to(1, b"x" * 1000, orders)
     assert post.overfull == []
+    assert (post.blocked, post.queued_bytes) == (1, 100)
     post.to(2, b"x", orders)
     post.to(2, b"x", orders)
     assert post.overfull == [2]
+    assert (post.blocked, post.queued_bytes) == (1, 102)
     assert sum(isinstance(order, Send) for order in orders) == 4
 
 
@@ -99,6 +101,7 @@ def test_a_link_that_drained_starts_afresh() -> None:
     orders: list[Order] = []
     post.block(2, 90)
     post.unblock(2)
+    assert (post.blocked, post.queued_bytes) == (0, 0)
     post.to(2, b"x" * 1000, orders)
     post.block(2, 90)
     post.to(2, b"x" * 10, orders)

@@ -22,6 +22,7 @@ from metered_proto.facts import (
     Withdrawn,
     Woken,
 )
+from metered_proto.machine import micros
 from metered_proto.orders import AcceptLink, Broadcast, CloseLink, RefuseLink, Send
 from metered_proto.relay import Drain, Kick, Peers, PublishableKey, PublishAs, Relay, RelaySettings, SecretKey, Usage
 from metered_proto.wire.channels import MAX_CHANNEL_BYTES
@@ -601,6 +602,24 @@ class TestSigns:
         relay.wait(20)
         assert alice.closed is None
 
+    def test_how_long_answers_took_is_counted(self, relay) -> None:
+        alice, bob = relay.enter(), relay.enter()
+        assert relay.relay.stats().ping_p50 is None
+        for guest, seconds in ((alice, 0.1), (bob, 0.4)):
+            relay.wait(0 if guest.pings else 30)
+            relay.now += micros(seconds)
+            relay.tell(Heard(guest.link))
+            relay.tell(Heard(guest.link))
+        stats = relay.relay.stats()
+        assert stats.ping_p50 == pytest.approx(0.1, rel=0.125)
+        assert stats.ping_p99 == pytest.approx(0.5, rel=0.125)
+        alice.say({"type": "ping"})
+        relay.wait(30)
+        alice.say({"type": "ping"})
+        relay.now += micros(9)
+        relay.tell(Heard(alice.link))
+        assert relay.relay.stats().ping_p99 == stats.ping_p99, "after another sign of life it says nothing"
+
     def test_signs_of_those_who_are_gone_do_not_matter(self, relay) -> None:
         assert relay.tell(Heard(99)) == []
 
@@ -615,10 +634,14 @@ class TestSlowConsumers:
         for _ in range(4):
             quick.ask("publish", channel="c", data="x" * 1000)
         assert slow.closed is None
+        stats = relay.relay.stats()
+        assert stats.blocked == 1
+        assert 9_000 < stats.queued_bytes < 10_000
         heard = quick.ask("publish", channel="c", data="x" * 1000)
         assert slow.closed == CloseLink(slow.link, 1008, "slow consumer", abort=True)
         assert heard == [ACK, presence("c", left=("slow",))]
-        assert relay.relay.stats().slow_consumers == 1
+        stats = relay.relay.stats()
+        assert (stats.slow_consumers, stats.blocked, stats.queued_bytes) == (1, 0, 0)
         assert relay.tell(LinkDown(slow.link, 1006)) == []
 
     def test_one_who_catches_up_is_not(self, world) -> None:
