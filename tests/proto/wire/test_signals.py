@@ -449,3 +449,7 @@ class TestTrackMetaCache:
                 model = [*model, (track, bag)][-limit:]
             assert len(cache) == len(model)
             assert all(cache.lookup(name, None, None, "video") == dict(model).get(name) for name in "abcdef")
+
+
+def test_the_reserved_key_is_the_protocols() -> None:
+    assert list(to_data(TrackMeta("t", {"role": "camera"}))) == ["__meteredTrackMeta"]
