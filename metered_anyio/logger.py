@@ -1,7 +1,8 @@
 """Where a client writes its log: anything with four methods.
 
 `NoopLogger` is the default. `StdlibLogger` goes to `logging`, whose loggers `metered_proto`, `metered_anyio` and
-`metered_media` say which layer speaks; with no handler configured it is quiet below warnings, as always there.
+`metered_media` say which layer speaks: the machines that decide, what drives them, the media on top. With no handler
+configured it is quiet below warnings, as always there.
 """
 
 from __future__ import annotations
@@ -54,6 +55,10 @@ class ContainedLogger:
             raise TypeError(f"a logger needs debug, info, warning and error, which {type(logger).__name__} lacks")
         self._logger = logger
 
+    def of(self, layer: str) -> ContainedLogger:
+        """What another layer logs to: the same, unless the logger tells them apart."""
+        return ContainedLogger(self._logger.of(layer)) if isinstance(self._logger, StdlibLogger) else self
+
     def debug(self, msg: str, ctx: Mapping[str, Any] | None = None, /) -> None:
         """As `Logger.debug`."""
         self._contain(self._logger.debug, msg, ctx)
@@ -78,10 +83,18 @@ class ContainedLogger:
 
 
 class StdlibLogger:
-    """Writes to a logger of the standard library, the context as `key=value` behind the message."""
+    """Writes to the standard library's loggers, the context as `key=value` behind the message.
 
-    def __init__(self, logger: logging.Logger | str = "metered_anyio") -> None:
-        self._logger = logging.getLogger(logger) if isinstance(logger, str) else logger
+    Without a `logger`, each layer has its own; with one, all of them write to that.
+    """
+
+    def __init__(self, logger: logging.Logger | str | None = None) -> None:
+        self._by_layer = logger is None
+        self._logger = logger if isinstance(logger, logging.Logger) else logging.getLogger(logger or "metered_anyio")
+
+    def of(self, layer: str) -> StdlibLogger:
+        """What another layer writes to."""
+        return StdlibLogger(layer) if self._by_layer else self
 
     def debug(self, msg: str, ctx: Mapping[str, Any] | None = None, /) -> None:
         """`logging.DEBUG`."""

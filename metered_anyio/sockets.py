@@ -121,6 +121,11 @@ class Link:
         """Server: whether a request came (or nothing is left to come)."""
         return self._knocked or self._sock is None
 
+    @property
+    def queued_bytes(self) -> int:
+        """What waits to be written; messages that have no frame yet without it."""
+        return sum(map(len, self._out)) + sum(map(len, self._texts))
+
     # --- what the driver asks ---
 
     def open(self, early: bytes = b"") -> None:
@@ -215,7 +220,7 @@ class Link:
         self._frame_texts()
         if self._writer is None and not self._push() and self._sock is not None:
             self._writer = self._driver.backend.watch_writable(self._sock, self._on_writable)
-            self._driver.feed(LinkBlocked(self.number, sum(map(len, self._out))))
+            self._driver.feed(LinkBlocked(self.number, self.queued_bytes))
 
     def _push(self) -> bool:
         """Hand the kernel what it takes; says whether that was all."""

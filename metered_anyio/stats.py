@@ -42,6 +42,8 @@ class ClientStats(msgspec.Struct, frozen=True):
     bytes_in: int
     bytes_out: int
     """On the sockets, framing and TLS included."""
+    queued_bytes: int
+    """What waits for a socket that takes no more at the moment."""
     malformed_frames: int
     server_errors: int
     dropped_events: int
@@ -66,6 +68,7 @@ def client_stats(session: ClientSession, queue: OutboxQueue | None, emitter: Emi
         frames_in=counters.frames_in,
         bytes_in=0 if pump is None else pump.bytes_in,
         bytes_out=0 if pump is None else pump.bytes_out,
+        queued_bytes=0 if pump is None else sum(link.queued_bytes for link in pump.links.values()),
         malformed_frames=counters.malformed_frames,
         server_errors=counters.server_errors,
         dropped_events=emitter.dropped,

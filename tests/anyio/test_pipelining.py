@@ -170,9 +170,7 @@ class Stalled:
 
 def queued(client: SignallingClient) -> int:
     """The bytes that wait in our own memory."""
-    assert client._pump is not None
-    links = client._pump.links.values()
-    return sum(sum(map(len, link._out)) + sum(map(len, link._texts)) for link in links)
+    return client.stats().queued_bytes
 
 
 class TestWithoutAcks:
