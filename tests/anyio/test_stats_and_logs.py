@@ -176,7 +176,9 @@ class TestTheRelay:
             make_relay().stats()
 
     async def test_every_field(self) -> None:
-        limits = Limits(connects_per_minute=None, message_rate=None, ping_interval=1, pong_timeout=1, max_queue=10_000_000)
+        limits = Limits(
+            connects_per_minute=None, message_rate=None, ping_interval=1, pong_timeout=1, max_queue=10_000_000
+        )
         checked: set[str] = set()
 
         def check(stats: Stats, **expected: Any) -> None:
