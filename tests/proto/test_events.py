@@ -106,6 +106,7 @@ class TestSecrets:
     @pytest.mark.parametrize("show", [repr, str, "{}".format])
     def test_a_turn_credential_is_never_shown(self, show: Any) -> None:
         server = IceServer(("turn:turn.example",), "user-name", "the-credential")
+        assert server.__rich_repr__() == [("urls", ("turn:turn.example",))]
         for value in (server, [server], Connected("me", 0, None, False, 1, (server,))):
             text = show(value)
             assert "turn:turn.example" in text

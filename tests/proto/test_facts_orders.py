@@ -143,6 +143,16 @@ class TestDefaults:
 class TestSecrets:
     """A credential is in the query of a target, and a token may be the result of an effect."""
 
+    def test_nor_by_the_rich_library(self) -> None:
+        assert LinkAsked(2, "/v1?key=secret", "::1", "https://a").__rich_repr__() == [
+            ("link", 2),
+            ("target", "/v1"),
+            ("address", "::1"),
+            ("origin", "https://a"),
+        ]
+        assert EffectDone(3, "secret").__rich_repr__() == [("effect", 3), ("result", "str"), ("error", None)]
+        assert OpenLink(1, "wss://h/v1?token=secret").__rich_repr__() == [("link", 1), ("target", "wss://h/v1")]
+
     @pytest.mark.parametrize("show", [repr, str, "{}".format])
     def test_none_is_ever_shown(self, show: Any) -> None:
         for sample in [*FACTS, *ORDERS]:

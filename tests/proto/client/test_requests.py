@@ -28,7 +28,7 @@ from metered_proto.errors import (
     ServerRequestError,
 )
 from metered_proto.events import Direct, RequestReceived
-from metered_proto.facts import LinkDown, Withdrawn
+from metered_proto.facts import LinkBlocked, LinkDown, Withdrawn
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=20),
@@ -244,5 +244,6 @@ def test_facts_that_concern_no_question_change_nothing(online: Any) -> None:
     op, _ = asks(online)
     requests = online.session._requests
     assert requests.handle(online.now, Withdrawn(999)) == []
+    assert requests.handle(online.now, LinkBlocked(online.link, 1)) == []
     assert len(requests) == 1
     assert [answer.op for answer in requests.handle(online.now, LinkDown(online.link, 1006))] == [op]

@@ -620,6 +620,13 @@ class TestSigns:
         relay.tell(Heard(alice.link))
         assert relay.relay.stats().ping_p99 == stats.ping_p99, "after another sign of life it says nothing"
 
+    def test_not_for_one_who_is_being_closed(self, relay) -> None:
+        alice = relay.enter_as("alice")
+        relay.wait(30)
+        relay.answer(Kick("alice"))
+        assert relay.tell(Heard(alice.link)) == []
+        assert relay.relay.stats().ping_p50 is None
+
     def test_signs_of_those_who_are_gone_do_not_matter(self, relay) -> None:
         assert relay.tell(Heard(99)) == []
 
