@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from metered_anyio.cli import pub, serve, sub, token
+from metered_anyio.cli import bench, ping, pub, request, respond, send, serve, sub, token
 from metered_anyio.cli.common import Failure, Interrupted, Misuse
 from metered_anyio.cli.screen import Unwritable, complain, without_secrets, write_line
 from metered_proto.errors import MeteredRealtimeError
@@ -28,6 +28,11 @@ app.command()(serve.serve)
 app.command()(token.token)
 app.command()(pub.pub)
 app.command()(sub.sub)
+app.command()(send.send)
+app.command()(request.request)
+app.command()(respond.respond)
+app.command()(ping.ping)
+app.command()(bench.bench)
 
 
 def _show_version(wanted: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import signal
 import time
 from collections.abc import Awaitable, Callable
@@ -17,7 +18,7 @@ import typer
 
 from metered_anyio.logger import Logger, NoopLogger, StdlibLogger
 from metered_anyio.signalling_client import SignallingClient
-from metered_proto.settings import ReconnectOptions
+from metered_proto.settings import Outbox, ReconnectOptions
 from metered_proto.wire.tokens import read_expiry
 
 DEFAULT_URL = "wss://rms.metered.ca"
@@ -58,6 +59,17 @@ TokenOption: TypeAlias = Annotated[
 BackendOption: TypeAlias = Annotated[BackendName, typer.Option("--backend", help="The event loop to run on.")]
 VerboseOption: TypeAlias = Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens to stderr.")]
 JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+CountOption: TypeAlias = Annotated[
+    int | None, typer.Option("--count", "-n", metavar="N", min=1, help="End after so many messages.")
+]
+RateOption: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--rate", metavar="RATE/BURST|off", help="Publish at most so many a second, and so many of them at once."
+    ),
+]
+CLIENT_RATE = "90/100"
+"""A little below what a relay takes from one connection."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +98,8 @@ class Server:
         *,
         reconnect: ReconnectOptions | bool,
         logger: Logger,
+        outbox: Outbox | None = None,
+        deduplicate: bool = False,
         on_expired: Callable[[], object] = lambda: None,
     ) -> SignallingClient:
         """A client. `on_expired` is called before an attempt whose token is over by now: there is no other one."""
@@ -104,6 +118,8 @@ class Server:
                 url=self.url,
                 reconnect=reconnect,
                 logger=logger,
+                outbox=outbox,
+                deduplicate=deduplicate,
             )
         except ValueError as error:
             raise Misuse(str(error)) from None
@@ -148,11 +164,21 @@ async def until_signal(main: Callable[[], Awaitable[None]]) -> None:
         raise interrupted
 
 
+def allow_many_sockets() -> None:
+    """A process is often given fewer descriptors than it may have, and every connection takes one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    except (ValueError, OSError):
+        pass  # not everywhere can "unlimited" be asked for; then it stays as it is
+
+
 def log_to_stderr(*, verbose: bool) -> StdlibLogger:
     """A log on stderr: of everything, or of warnings and errors."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
     if verbose:
-        logging.getLogger("metered_anyio").setLevel(logging.DEBUG)
+        for layer in ("metered_proto", "metered_anyio"):
+            logging.getLogger(layer).setLevel(logging.DEBUG)
     return StdlibLogger()
 
 

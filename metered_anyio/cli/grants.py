@@ -102,6 +102,19 @@ def check_seconds(seconds: float, name: str) -> float:
     return seconds
 
 
+def check_wait(seconds: float, name: str) -> float:
+    """A duration that ends, but not at once."""
+    if not 0 < seconds < math.inf:
+        raise Misuse(f"{name} must be a number of seconds above 0")
+    return seconds
+
+
+def parse_client_rate(text: str) -> tuple[float | None, int]:
+    """The same rate as one keeps to it oneself; a burst that is left out is what goes in one second."""
+    rate, burst = parse_rate(text)
+    return rate, burst or max(1, round(rate or 1))
+
+
 def _with(key: PublishableKey, field: str, values: tuple[str, ...]) -> PublishableKey:
     changed: PublishableKey = msgspec.structs.replace(key, **{field: values})
     changed.__post_init__()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import signal
 import ssl
 from typing import Annotated
@@ -17,6 +16,7 @@ from metered_anyio.cli.common import (
     Failure,
     Misuse,
     VerboseOption,
+    allow_many_sockets,
     from_environment,
     log_to_stderr,
 )
@@ -111,7 +111,7 @@ def serve(
         )
     except ValueError as error:
         raise Misuse(str(error)) from None
-    _allow_many_sockets()
+    allow_many_sockets()
     shown = f"[{host}]" if ":" in host else host
 
     async def main() -> None:
@@ -167,12 +167,3 @@ def _tls(cert: str | None, key: str | None) -> ssl.SSLContext | None:
     except OSError as error:
         raise Misuse(f"--tls-cert or --tls-key cannot be read: {error.strerror}") from None
     return context
-
-
-def _allow_many_sockets() -> None:
-    """A process is often given fewer descriptors than it may have, and every connection takes one."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    except (ValueError, OSError):
-        pass  # not everywhere can "unlimited" be asked for; then it stays as it is

@@ -1,8 +1,7 @@
-"""`metered sub`: print what is published, one line a message, until told to stop."""
+"""`metered sub`: print what is published, one line a message, until told to stop or until it is enough."""
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Any, TypeAlias
 
 import anyio
@@ -11,6 +10,7 @@ import typer
 from metered_anyio.cli.common import (
     BackendName,
     BackendOption,
+    CountOption,
     Failure,
     Interrupted,
     KeyOption,
@@ -23,26 +23,16 @@ from metered_anyio.cli.common import (
     until_signal,
 )
 from metered_anyio.cli.common import run as run_on
-from metered_anyio.cli.screen import (
-    Cell,
-    Unwritable,
-    as_json,
-    complain,
-    tell,
-    without_secrets,
-    word,
-    write_cells,
-    write_json,
-)
+from metered_anyio.cli.grants import check_wait
+from metered_anyio.cli.online import FOREVER, Online
+from metered_anyio.cli.screen import Cell, Unwritable, as_json, complain, word, write_cells, write_json
 from metered_anyio.signalling_client import SignallingClient
 from metered_proto.errors import AckTimeoutError, DisconnectedError, NotConnectedError
-from metered_proto.events import Connected, Direct, Disconnected, GoingAway, Message, Presence, ServerError
-from metered_proto.settings import ReconnectOptions, SubscribeOptions
+from metered_proto.events import Connected, Direct, Gap, Message, Presence
+from metered_proto.settings import SubscribeOptions
 from metered_proto.wire.channels import check_channel
 
 Shown: TypeAlias = Message | Direct | Presence
-
-FOREVER = ReconnectOptions(max_attempts=math.inf)
 
 
 def sub(
@@ -50,6 +40,21 @@ def sub(
     presence: Annotated[bool, typer.Option("--presence", help="Also who comes (+) and who leaves (-).")] = False,
     directs: Annotated[bool, typer.Option("--directs", help="Also what is sent to this peer alone (>).")] = False,
     metadata: Annotated[bool, typer.Option("--metadata", help="Also what a sender's token says about him.")] = False,
+    deduplicate: Annotated[
+        bool,
+        typer.Option(
+            "--deduplicate",
+            help="What comes out of an outbox as it was put in: out of its envelope and once only. Gaps are told on "
+            "stderr.",
+        ),
+    ] = False,
+    count: CountOption = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS", help="End after so long; with --count, which was not reached then, with exit code 1."
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing about the connection.")] = False,
     json: Annotated[
         bool,
@@ -69,13 +74,15 @@ def sub(
 
     A lost connection comes back by itself, however often that takes, with
     the same channels. How it stands is told on stderr. Ctrl-C and SIGTERM
-    end it with exit code 0.
+    end it with exit code 0. With --count it is the last message that does
+    (presence does not count), and whatever comes before that is a failure.
     """
     try:
         for channel in channels:
             check_channel(channel)
     except ValueError as error:
         raise Misuse(str(error)) from None
+    limit = None if timeout is None else check_wait(timeout, "--timeout")
     kinds: list[type[Shown]] = [Message]
     if presence:
         kinds.append(Presence)
@@ -84,51 +91,65 @@ def sub(
     server = Server.choose(url, key, token)
 
     async def main() -> None:
-        listener = Listener(channels, kinds, as_json=json, metadata=metadata, quiet=quiet)
-        logger = client_logger(verbose=verbose)
-        client = server.client(reconnect=FOREVER, logger=logger, on_expired=listener.expired)
+        listener = Listener(channels, kinds, as_json=json, metadata=metadata, quiet=quiet, count=count)
+        client = server.client(
+            reconnect=FOREVER,
+            logger=client_logger(verbose=verbose),
+            deduplicate=deduplicate,
+            on_expired=listener.expired,
+        )
         try:
-            await until_signal(lambda: listener.listen(client))
+            with anyio.move_on_after(limit) as time:
+                await until_signal(lambda: listener.listen(client))
         except Interrupted:
-            pass  # as one ends it
+            if count is not None:
+                raise
+            return  # as one ends it
+        if time.cancelled_caught and not listener.listens:
+            raise Failure(f"not connected within {limit:g} s")
+        if time.cancelled_caught and count is not None:
+            raise Failure(f"{listener.shown} of {count} messages came within {limit:g} s")
 
     run_on(main, backend)
 
 
-class Listener:
+class Listener(Online):
     """One run of the command."""
 
     def __init__(
-        self, channels: list[str], kinds: list[type[Shown]], *, as_json: bool, metadata: bool, quiet: bool
+        self,
+        channels: list[str],
+        kinds: list[type[Shown]],
+        *,
+        as_json: bool,
+        metadata: bool,
+        quiet: bool,
+        count: int | None = None,
     ) -> None:
+        super().__init__(quiet=quiet)
         self._channels = channels
         self._kinds = kinds
         self._as_json = as_json
         self._options = SubscribeOptions(include_sender_metadata=metadata)
-        self._quiet = quiet
-        self._scope = anyio.CancelScope()
-        self._failure: Exception | None = None
+        self._count = count
+        self.shown = 0
+        """How many messages have come."""
+        self.listens = False
+        """Whether all channels were subscribed to."""
 
     async def listen(self, client: SignallingClient) -> None:
-        """Connect, subscribe and print. Returns only by an exception that says why there is nothing more to hear."""
+        """Connect, subscribe and print until there is nothing more to hear."""
         for kind in self._kinds:
             client.on(kind, self._show)
-        client.on(Disconnected, self._on_disconnected)
-        client.on(Connected, self._on_connected)
-        client.on(GoingAway, self._on_going_away)
-        client.on(ServerError, self._on_server_error)
-        with self._scope:
-            async with client:
-                for channel in self._channels:
-                    await self._subscribe(client, channel)
-                self._say(f"listening as {word(client.peer_id or '')} to {' '.join(map(word, self._channels))}")
-                await anyio.sleep_forever()
-        if self._failure is not None:
-            raise self._failure
+        client.on(Gap, self._on_gap)
 
-    def expired(self) -> None:
-        """The token is over, and there is no other."""
-        self._end(Failure("the token has expired"))
+        async def begin() -> None:
+            for channel in self._channels:
+                await self._subscribe(client, channel)
+            self.listens = True
+            self.say(f"listening as {word(client.peer_id or '')} to {' '.join(map(word, self._channels))}")
+
+        await self.stay(client, begin)
 
     async def _subscribe(self, client: SignallingClient, channel: str) -> None:
         async with client.events(Connected) as connections:
@@ -138,20 +159,17 @@ class Listener:
                 except NotConnectedError:
                     # Nothing was sent, so nothing will be restored: once more on the next connection.
                     if await anext(connections, None) is None:
-                        return  # there will be none: `_on_disconnected` has ended it all
+                        return  # there will be none: it has all ended
                 except (DisconnectedError, AckTimeoutError):
                     return  # kept, and restored by the client
                 else:
                     return
 
-    def _end(self, failure: Exception) -> None:
-        if self._failure is None:
-            self._failure = failure
-        self._scope.cancel()
-
     # --- what is told ---
 
     def _show(self, event: Shown) -> None:
+        if self.over:
+            return
         try:
             if self._as_json:
                 write_json(_as_object(event))
@@ -161,29 +179,15 @@ class Listener:
         except RecursionError:
             complain("a message is nested too deeply to be shown")
         except Unwritable as error:
-            self._end(error)
+            self.end(error)
+            return
+        if not isinstance(event, Presence):
+            self.shown += 1
+            if self.shown == self._count:
+                self.end()
 
-    def _on_connected(self, event: Connected) -> None:
-        if event.is_reconnect:
-            self._say(f"connected again as {word(event.peer_id)}")
-
-    def _on_disconnected(self, event: Disconnected) -> None:
-        why = f"{event.code} {without_secrets(event.reason)}".rstrip()
-        if event.will_reconnect:
-            self._say(f"connection lost: {why}")
-        else:
-            self._end(Failure(f"disconnected for good: {why}"))
-
-    def _on_going_away(self, event: GoingAway) -> None:
-        wait = f", back in {event.retry_after_ms / 1000:g} s at the earliest" if event.retry_after_ms else ""
-        self._say(f"the server is going away{wait}")
-
-    def _on_server_error(self, event: ServerError) -> None:
-        complain(without_secrets(f"the server reports {event.code}: {event.message}"))
-
-    def _say(self, message: str) -> None:
-        if not self._quiet:
-            tell(message)
+    def _on_gap(self, event: Gap) -> None:
+        self.say(f"missed {event.missed} of {word(event.sender)} in {word(event.channel)}")
 
 
 def _as_object(event: Shown) -> dict[str, Any]:

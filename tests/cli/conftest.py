@@ -22,21 +22,41 @@ SECRET = "sk_id_demo:sk_secret_0123456789abcdef"
 
 
 class Process:
-    """A running `metered`, its output read line by line, unless `stdout` goes elsewhere."""
+    """A running `metered`, its output read line by line, unless `stdout` or `stderr` go elsewhere.
 
-    def __init__(self, *arguments: str, stdout: int = subprocess.PIPE, **environment: str) -> None:
+    `stdin` is nothing, or what a descriptor has, or, as PIPE, what `write` is given.
+    """
+
+    def __init__(
+        self,
+        *arguments: str,
+        stdin: int = subprocess.DEVNULL,
+        stdout: int = subprocess.PIPE,
+        stderr: int = subprocess.PIPE,
+        **environment: str,
+    ) -> None:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("METERED_")}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "metered_anyio.cli", *arguments],
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=stdout,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             env=inherited | environment,
             text=True,
             encoding="utf-8",
         )
         self.out = Lines(self._process.stdout)
         self.err = Lines(self._process.stderr)
+
+    def write(self, given: str | bytes) -> None:
+        """Give it something on its stdin, at once."""
+        assert self._process.stdin is not None
+        os.write(self._process.stdin.fileno(), given.encode() if isinstance(given, str) else given)
+
+    def end_input(self) -> None:
+        """There is no more on its stdin."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
 
     def send_signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
@@ -53,6 +73,8 @@ class Process:
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
         self.out.close()
         self.err.close()
 

@@ -9,6 +9,8 @@ import pytest
 
 from metered_anyio.cli import app, main
 
+COMMANDS = ("serve", "token", "pub", "sub", "send", "request", "respond", "ping", "bench")
+
 
 def test_the_version(start):
     command = start("--version")
@@ -21,10 +23,10 @@ def test_without_a_command_it_shows_its_help_and_fails(capsys):
     assert main([]) == 2
     out, err = capsys.readouterr()
     assert err == ""
-    assert all(name in out for name in ("serve", "token", "pub", "sub"))
+    assert all(name in out for name in COMMANDS)
 
 
-@pytest.mark.parametrize("command", ["serve", "token", "pub", "sub"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help(capsys, command):
     assert main([command, "--help"]) == 0
     assert f"metered {command}" in capsys.readouterr().out

@@ -18,7 +18,7 @@ import pytest
 from metered_anyio import Disconnected, Message, SignallingClient, SubscribeOptions
 from metered_anyio.cli import main
 from metered_anyio.cli.common import Misuse
-from metered_anyio.cli.pub import read_data
+from metered_anyio.cli.data import read_data
 from metered_anyio.cli.sub import Listener
 from metered_anyio.relay import RelayServer
 from metered_proto.wire.tokens import mint
@@ -300,7 +300,14 @@ CREDENTIALS = ["--url", "ws://127.0.0.1:1", "--key", "pk_live_hunter2"]
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["pub", "room"], "Missing argument 'DATA'"),
+        (["pub", "room"], "give DATA, or - for the lines of stdin"),
+        (["pub", "room", "1", "--stdin"], "DATA and --stdin: give one of them"),
+        (["pub", "room", "1", "--count", "2"], "--count and --outbox are for the lines of stdin"),
+        (["pub", "room", "1", "--outbox", "f"], "--count and --outbox are for the lines of stdin"),
+        (["pub", "room", "-", "--rate", "0"], "--rate must be RATE/BURST"),
+        (["pub", "room", "-", "--count", "0"], "Invalid value for '--count'"),
+        (["sub", "room", "--timeout", "0"], "--timeout must be a number of seconds above 0"),
+        (["sub", "room", "--count", "0"], "Invalid value for '--count'"),
         (["sub"], "Missing argument 'CHANNEL"),
         (["pub", "room", "1"], "a key or a token is needed"),
         (["pub", "room", "1", "--key", "pk_live_hunter2", "--token", "hunter2"], "--key and --token: give one of them"),
