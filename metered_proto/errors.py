@@ -183,8 +183,8 @@ class OutboxFullError(SignallingError):
 class OutboxStoreError(SignallingError):
     """The file of an outbox cannot be used, or could not take what it was given. Nothing was half done.
 
-    `code` is `in_use` (another process has it), `newer_schema` (written by a later version), `full` (the disk),
-    `read_only`, `damaged`, `closed` or `failed`.
+    `code` is `in_use` (another process has it), `newer_schema` (written by a later version), `foreign` (another
+    program's database), `full` (the disk), `read_only`, `damaged`, `closed` or `failed`.
     """
 
     fields = ("code", "path", "reason")
