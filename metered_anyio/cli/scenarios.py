@@ -287,7 +287,7 @@ def _explained(code: int, reason: str) -> str:
 
 
 def _payload(publisher: int, number: int, sent: float, size: int) -> msgspec.Raw:
-    """`size` bytes of JSON: who, the how manieth, and when, in microseconds since the beginning."""
+    """`size` bytes of JSON: from whom, its number, and when it left, in microseconds since the beginning."""
     head = f'[{publisher},{number},{int(sent * 1e6)},"'
     return msgspec.Raw(f'{head}{"x" * (size - len(head) - 2)}"]'.encode())
 
