@@ -37,7 +37,7 @@ def pub(
     data: Annotated[
         str | None,
         typer.Argument(
-            metavar="[DATA|-]",
+            metavar="DATA|-",
             help="What to publish: JSON, or else text; - is each line of stdin. Put -- before what begins with a -.",
         ),
     ] = None,

@@ -30,7 +30,7 @@ from metered_proto.events import RequestReceived
 def respond(
     data: Annotated[
         str | None,
-        typer.Argument(metavar="[DATA]", help="The answer: JSON, or else text. Default: the question itself."),
+        typer.Argument(metavar="DATA", help="The answer: JSON, or else text. Default: the question itself."),
     ] = None,
     string: StringOption = False,
     json: Annotated[
