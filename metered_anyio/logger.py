@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 _log = logging.getLogger("metered_anyio")
 
 
-@runtime_checkable
 class Logger(Protocol):
     """A message for people, and a context of plain values for machines. Neither ever holds a secret."""
 
@@ -51,7 +50,8 @@ class ContainedLogger:
     """
 
     def __init__(self, logger: Logger) -> None:
-        if not isinstance(logger, Logger):
+        # Not by isinstance: from Python 3.12 on that would miss what an object makes up by __getattr__.
+        if not all(callable(getattr(logger, level, None)) for level in ("debug", "info", "warning", "error")):
             raise TypeError(f"a logger needs debug, info, warning and error, which {type(logger).__name__} lacks")
         self._logger = logger
 
