@@ -86,7 +86,7 @@ def deliver(plan: Plan) -> Iterator[Figure]:
     """Messages a second from a publisher to a subscriber in one and the same process, with 256 in flight."""
     with Crew() as crew:
         programs = _programs(crew)
-        sides = {who: _delivering(child, "60 B", plan.many) for who, child in programs.items()}
+        sides = {who: _delivering(child, "60 B", plan.delivered) for who, child in programs.items()}
         yield from _figures(plan, sides, "delivered, 256 in flight, 60 B", "messages/s", ("deliver", 256, "60 B"))
 
 

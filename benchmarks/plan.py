@@ -15,10 +15,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     rounds: int = 9
     many: int = 10_240
     """Messages of a side and round where 256 are in flight."""
+    delivered: int = 30_720
+    """Messages of a side and round where what is measured is time, with 256 in flight."""
     few: int = 2_000
     """The same with 1 in flight."""
     fan_outs: tuple[int, ...] = (100, 1000)
-    fan_out_deliveries: int = 80_000
+    fan_out_deliveries: int = 160_000
     """Of a side and round."""
     held: int = 10_000
     """Idle connections."""
@@ -40,6 +42,7 @@ QUICK = Plan(
     core_sample=0.002,
     rounds=1,
     many=256,
+    delivered=256,
     few=20,
     fan_outs=(10, 50),
     fan_out_deliveries=400,

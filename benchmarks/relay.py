@@ -33,22 +33,19 @@ def fan_out(plan: Plan) -> Iterator[Figure]:
         with Crew() as crew:
             relays = crew.hire_all("relay", ("ours", *PEERS))
             ends = {who: _Ends(crew, relay, subscribers) for who, relay in relays.items()}
-            for in_flight in (8, 1):
+            for in_flight, theirs in ((8, "websockets"), (1, "websockets"), (1, "bare")):
                 messages = max(in_flight, plan.fan_out_deliveries // subscribers)
-                sides = {who: end.side(messages, in_flight) for who, end in ends.items()}
-                samples = take_turns(sides, plan.rounds)
-                name = f"fan-out 1 → {subscribers}, {f'{in_flight} in flight' if in_flight > 1 else 'single message'}"
-                for theirs, peer in PEERS.items():
-                    yield compared(
-                        "relay",
-                        name,
-                        "µs of CPU a delivery",
-                        samples,
-                        ours="ours",
-                        theirs=theirs,
-                        peer=peer,
-                        at_least=WANTED.get((subscribers, in_flight, theirs)),
-                    )
+                sides = {who: ends[who].side(messages, in_flight) for who in ("ours", theirs)}
+                yield compared(
+                    "relay",
+                    f"fan-out 1 → {subscribers}, {f'{in_flight} in flight' if in_flight > 1 else 'single message'}",
+                    "µs of CPU a delivery",
+                    take_turns(sides, plan.rounds),
+                    ours="ours",
+                    theirs=theirs,
+                    peer=PEERS[theirs],
+                    at_least=WANTED.get((subscribers, in_flight, theirs)),
+                )
 
 
 class _Ends:
