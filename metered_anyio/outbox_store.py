@@ -11,6 +11,7 @@ import fcntl
 import os
 import sqlite3
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -125,11 +126,11 @@ class SqliteStore:
         self, path: str | os.PathLike[str], logger: Logger | None = None, *, wall: Callable[[], float] = time.time
     ) -> None:
         """`wall` is the system's clock, in unix seconds: ages have to be told across restarts."""
+        self._connection: sqlite3.Connection | None = None
         self._path = Path(path)
         self._logger: Logger = NoopLogger() if logger is None else logger
         self._wall = wall
         self._lock_file: BinaryIO | None = None
-        self._connection: sqlite3.Connection | None = None
         self._outbox: str | None = None  # whose numbering the file has
         self._forgotten: list[int] = []  # not deleted yet
         self._freed = 0  # deleted since the file was last made smaller
@@ -191,6 +192,12 @@ class SqliteStore:
             self._freed += SHRINK_EVERY
             self.tidy()
         self._let_go()
+
+    def __del__(self) -> None:
+        # Not left to the connection's own end: from Python 3.13 on whoever keeps its warning keeps it, and the file.
+        if self._connection is not None:
+            warnings.warn(f"nobody closed the outbox {self._path}", ResourceWarning, stacklevel=2, source=self)
+            self._let_go()
 
     # --- writing ---
 
@@ -260,7 +267,7 @@ class SqliteStore:
 
     def _lock(self) -> None:
         descriptor = os.open(self._beside(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._lock_file = os.fdopen(descriptor, "rb")  # which is closed even if nobody closes the store
+        self._lock_file = os.fdopen(descriptor, "rb")
         try:
             fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -573,7 +573,7 @@ class TestFiles:
             SqliteStore(path).load()
             gc.collect()
 
-        with pytest.warns(ResourceWarning):
+        with pytest.warns(ResourceWarning, match="nobody closed the outbox .*outbox.db"):
             abandon()
         again = SqliteStore(path)
         again.load()
