@@ -6,7 +6,7 @@ codec decodes, so that nothing is copied between the wire and a handler.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -131,3 +131,55 @@ class Gap(Event, frozen=True):
     channel: str
     sender: str
     missed: int
+
+
+# --- rooms (metered-peer.txt) ---
+
+
+class Joined(Event, frozen=True):
+    """We are in the room: `join()` has done its work. `peer_id` is our id, `channel` the room's name."""
+
+    peer_id: str
+    channel: str
+
+
+class Left(Event, frozen=True):
+    """The state is `closed`: what we were, and why we left. Both are None where we never got so far."""
+
+    peer_id: str | None
+    channel: str | None
+    reason: str | None
+
+
+class Data(Event, frozen=True):
+    """A member of the room sent `data` to everybody (`broadcast`) or to us alone (`direct`).
+
+    `sender_peer_id` and `kind` are the server's word; `data` is whatever the sender chose.
+    """
+
+    sender_peer_id: str
+    data: Any
+    kind: Literal["broadcast", "direct"]
+    sender_metadata: dict[str, Any] | None = None
+
+
+class FatalError(Event, frozen=True):
+    """Something that nothing will bring back by itself: `err` says what."""
+
+    err: Exception
+
+
+class ConnectionReset(Event, frozen=True):
+    """The connection to a peer was replaced: data channels of the old one are gone, make them again."""
+
+
+class NegotiationError(Event, frozen=True):
+    """A negotiation with a peer failed. Final only if `err` is an `IceRecoveryExhaustedError`."""
+
+    err: Exception
+
+
+class IceCandidateError(Event, frozen=True):
+    """A network candidate could not be used; others may do."""
+
+    err: Exception

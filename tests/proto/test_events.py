@@ -7,17 +7,25 @@ from typing import Any
 
 import msgspec
 import pytest
+from table_kit import each_row
 
 from metered_proto import events
 from metered_proto.events import (
     Connected,
+    ConnectionReset,
+    Data,
     Direct,
     Disconnected,
     Event,
+    FatalError,
     Gap,
     GoingAway,
+    IceCandidateError,
     IceServer,
+    Joined,
+    Left,
     Message,
+    NegotiationError,
     Presence,
     PresencePeer,
     RequestReceived,
@@ -38,6 +46,13 @@ SAMPLES: list[Event] = [
     TokenProviderError(3, ValueError("no token")),
     Gap("room", "you", 2),
     RequestReceived("you", "q-1", {"ask": 1}),
+    Joined("me", "room"),
+    Left("me", "room", None),
+    Data("you", {"text": "hi"}, "broadcast", {"name": "You"}),
+    FatalError(ValueError("kicked")),
+    ConnectionReset(),
+    NegotiationError(ValueError("no codec")),
+    IceCandidateError(ValueError("no route")),
 ]
 
 STRUCTS = [
@@ -51,21 +66,21 @@ class TestEveryEvent:
     def test_every_event_has_a_sample_here(self) -> None:
         assert {type(event) for event in SAMPLES} == {cls for cls in STRUCTS if issubclass(cls, Event)} - {Event}
 
-    @pytest.mark.parametrize("cls", STRUCTS)
+    @each_row("cls", STRUCTS)
     def test_it_is_frozen(self, cls: type[msgspec.Struct]) -> None:
         assert cls.__struct_config__.frozen
 
-    @pytest.mark.parametrize("event", SAMPLES, ids=lambda event: type(event).__name__)
+    @each_row("event", SAMPLES, ids=lambda event: type(event).__name__)
     def test_it_is_slotted(self, event: Event) -> None:
         assert not hasattr(event, "__dict__")
 
-    @pytest.mark.parametrize("event", SAMPLES, ids=lambda event: type(event).__name__)
+    @each_row("event", SAMPLES, ids=lambda event: type(event).__name__)
     def test_nothing_of_it_can_be_changed_or_added(self, event: Event) -> None:
         for name in (*event.__struct_fields__, "something_else"):
             with pytest.raises(AttributeError):
                 setattr(event, name, None)
 
-    @pytest.mark.parametrize("event", SAMPLES, ids=lambda event: type(event).__name__)
+    @each_row("event", SAMPLES, ids=lambda event: type(event).__name__)
     def test_its_fields_match_by_position(self, event: Event) -> None:
         values = [getattr(event, name) for name in type(event).__match_args__]
         assert type(event)(*values) == event
