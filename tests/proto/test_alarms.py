@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from metered_proto.alarms import Alarms, Rounds
 
@@ -56,7 +56,6 @@ def test_alarms_that_are_moved_or_cancelled_for_ever_do_not_pile_up(cancels: boo
 @given(
     st.lists(st.tuples(st.sampled_from(["set", "cancel", "due"]), st.integers(0, 5), st.integers(0, 50)), max_size=60)
 )
-@settings(max_examples=33, deadline=None)
 def test_alarms_ring_like_a_table_that_is_searched(steps: list[tuple[str, int, int]]) -> None:
     alarms, table = Alarms(), {}
     for step, key, at in steps:

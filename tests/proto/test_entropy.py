@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from table_kit import each_row
 
 from metered_proto.entropy import Entropy
 
@@ -14,7 +15,7 @@ def draws(entropy: Entropy, count: int = 5) -> list[float]:
 
 
 class TestSeeds:
-    @pytest.mark.parametrize("seed", [0, 7, -1, 2**70, "", "seven", "ü", b"", b"\x00\xff"])
+    @each_row("seed", [0, 7, -1, 2**70, "", "seven", "ü", b"", b"\x00\xff"])
     def test_the_same_seed_gives_the_same_numbers(self, seed: int | str | bytes) -> None:
         assert draws(Entropy(seed)) == draws(Entropy(seed))
 
@@ -60,7 +61,6 @@ class TestForks:
 
 
 class TestNumbers:
-    @settings(max_examples=20, deadline=None, database=None)
     @given(st.integers(), st.floats(-1e6, 1e6), st.floats(0, 1e6))
     def test_uniform_stays_between_its_bounds(self, seed: int, low: float, span: float) -> None:
         high = low + span

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
+from table_kit import each_row
 
 from metered_proto import errors
 from metered_proto.errors import (
@@ -102,16 +103,23 @@ class TestTree:
         assert (caught.value.size, caught.value.cap) == (2, 1)
 
 
-@pytest.mark.parametrize(("error", "text"), SAMPLES, ids=lambda value: type(value).__name__ if value else "")
+each_error = each_row(
+    ("error", "text"), [pytest.param(error, text, id=type(error).__name__) for error, text in SAMPLES]
+)
+
+
 class TestEveryError:
+    @each_error
     def test_its_text(self, error: MeteredRealtimeError, text: str) -> None:
         assert str(error) == text
 
+    @each_error
     def test_its_fields_are_its_constructors_arguments(self, error: MeteredRealtimeError, text: str) -> None:
         if error.fields:
             assert tuple(inspect.signature(type(error)).parameters) == error.fields
             assert type(error)(*(getattr(error, name) for name in error.fields)) == error
 
+    @each_error
     def test_it_survives_copying_and_pickling(self, error: MeteredRealtimeError, text: str) -> None:
         for other in (copy.copy(error), copy.deepcopy(error), pickle.loads(pickle.dumps(error))):
             assert other == error
@@ -119,6 +127,7 @@ class TestEveryError:
             assert hash(other) == hash(error)
             assert str(other) == text
 
+    @each_error
     def test_it_equals_no_other(self, error: MeteredRealtimeError, text: str) -> None:
         assert [other for other, _ in SAMPLES if other == error] == [error]
         assert error != text

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from table_kit import each_row
 
 from metered_proto import facts, orders
 from metered_proto.errors import AckTimeoutError
@@ -86,23 +87,23 @@ class TestEveryKind:
         assert len(set(tags)) == len(tags)
         assert None not in tags
 
-    @pytest.mark.parametrize("cls", KINDS)
+    @each_row("cls", KINDS)
     def test_it_is_a_frozen_value(self, cls: type[msgspec.Struct]) -> None:
         assert cls.__struct_config__.frozen
         assert cls.__struct_config__.eq
 
-    @pytest.mark.parametrize("sample", [*FACTS, *ORDERS], ids=lambda sample: type(sample).__name__)
+    @each_row("sample", [*FACTS, *ORDERS], ids=lambda sample: type(sample).__name__)
     def test_it_cannot_be_changed(self, sample: msgspec.Struct) -> None:
         for name in (*sample.__struct_fields__, "something_else"):
             with pytest.raises(AttributeError):
                 setattr(sample, name, None)
 
-    @pytest.mark.parametrize("sample", [*FACTS, *ORDERS], ids=lambda sample: type(sample).__name__)
+    @each_row("sample", [*FACTS, *ORDERS], ids=lambda sample: type(sample).__name__)
     def test_it_matches_by_position(self, sample: msgspec.Struct) -> None:
         values = [getattr(sample, name) for name in type(sample).__match_args__]
         assert type(sample)(*values) == sample
 
-    @pytest.mark.parametrize("sample", [*FACTS, *ORDERS], ids=lambda sample: type(sample).__name__)
+    @each_row("sample", [*FACTS, *ORDERS], ids=lambda sample: type(sample).__name__)
     def test_it_is_a_line_of_json_that_says_what_it_is(self, sample: msgspec.Struct) -> None:
         line = msgspec.json.encode(sample)
         assert b"\n" not in line

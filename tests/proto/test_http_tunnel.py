@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from table_kit import each_row
 
 from metered_proto.errors import LocalProtocolError
 from metered_proto.http_tunnel import HttpTunnel, TunnelOpen, TunnelRefused
@@ -36,7 +37,7 @@ def test_what_is_asked() -> None:
     assert HttpTunnel("[::1]", 8080).open().startswith(b"CONNECT [::1]:8080 ")
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("said", "outcome"),
     [
         (b"HTTP/1.1 200 OK\r\n\r\n", TunnelOpen(b"")),
@@ -76,7 +77,7 @@ def test_no_bytes_of_a_proxy_raise(said: bytes) -> None:
     assert isinstance(answer(said), TunnelOpen | TunnelRefused | None)
 
 
-@pytest.mark.parametrize("host", ["", "a b", "a\r\nX: y", "a/b", "user@a", "a?b", "a#b", "ü.example"])
+@each_row("host", ["", "a b", "a\r\nX: y", "a/b", "user@a", "a?b", "a#b", "ü.example"])
 def test_hosts_that_cannot_be_asked_for(host: str) -> None:
     with pytest.raises(ValueError, match="the host"):
         HttpTunnel(host, 443)

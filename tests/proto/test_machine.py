@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from table_kit import each_row
 
 from metered_proto.facts import Fact, LinkUp, Woken
 from metered_proto.machine import SECOND, Composite, Deadline, Machine, Micros, micros, soonest
@@ -46,7 +47,7 @@ def rung(orders: list[Order]) -> list[str]:
 
 
 class TestMicros:
-    @pytest.mark.parametrize(
+    @each_row(
         ("seconds", "expected"),
         [
             (0, 0),
@@ -81,7 +82,6 @@ class TestSoonest:
         assert soonest([Deadline(1, "a"), Deadline(1, "b")]) == Deadline(1, "a")
         assert soonest(iter([None, Deadline(1, "b"), Deadline(1, "a")])) == Deadline(1, "b")
 
-    @settings(max_examples=20, deadline=None, database=None)
     @given(st.lists(st.none() | st.builds(Deadline, st.integers(0, 5), st.text(max_size=2))))
     def test_it_is_what_sorting_gives(self, deadlines: list[Deadline | None]) -> None:
         due = sorted((d for d in deadlines if d is not None), key=lambda d: d.at)  # stable, as soonest is

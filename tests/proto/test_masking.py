@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from table_kit import each_row
 from wsproto.frame_protocol import XorMaskerSimple
 
 from metered_proto.masking import MaskKeys, mask
@@ -37,7 +37,7 @@ def test_short_payloads_agree_with_wsproto(payload: bytes, key: bytes) -> None:
     assert mask(mask(payload, key), key) == payload
 
 
-@pytest.mark.parametrize("size", [4092, 4093, 4094, 4095, 4096, 4097, 4098, 4099, 70_001])
+@each_row("size", [4092, 4093, 4094, 4095, 4096, 4097, 4098, 4099, 70_001])
 def test_both_ways_of_masking_agree(size: int) -> None:
     payload, key = random.Random(size).randbytes(size), b"\x01\x80\xff\x00"
     assert mask(payload, key) == bytes(byte ^ key[i % 4] for i, byte in enumerate(payload))

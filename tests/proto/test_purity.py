@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from table_kit import each_row
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("metered_proto", "metered_anyio", "metered_media")
@@ -90,7 +91,7 @@ def imports(path: Path) -> Iterator[tuple[int, str]]:
 
 
 CORE = sources("metered_proto")
-core = pytest.mark.parametrize("path", CORE, ids=[module_of(path) for path in CORE])
+core = each_row("path", CORE, ids=[module_of(path) for path in CORE])
 
 
 class TestTheCoreIsPure:

@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from table_kit import each_row
 
 from metered_proto.settings import ClientSettings, ReconnectOptions, SubscribeOptions, check_duration
 
@@ -23,7 +24,7 @@ def made(**options: Any) -> ClientSettings:
 class TestClientSettings:
     """The rows of the reference's options that a machine has to know."""
 
-    @pytest.mark.parametrize(
+    @each_row(
         ("name", "default"),
         [
             ("url", "wss://rms.metered.ca"),
@@ -80,19 +81,19 @@ class TestClientSettings:
         with pytest.raises(TypeError, match="reconnect must be"):
             made(reconnect=reconnect)
 
-    @pytest.mark.parametrize("name", DURATIONS)
-    @pytest.mark.parametrize("value", [0.001, 5, 1e9])
+    @each_row("name", DURATIONS)
+    @each_row("value", [0.001, 5, 1e9])
     def test_good_durations(self, name: str, value: float) -> None:
         assert getattr(made(**{name: value}), name) == value
 
-    @pytest.mark.parametrize("name", DURATIONS)
-    @pytest.mark.parametrize("value", [0, -0.0, -1, math.inf, -math.inf, math.nan, 10**400])
+    @each_row("name", DURATIONS)
+    @each_row("value", [0, -0.0, -1, math.inf, -math.inf, math.nan, 10**400])
     def test_durations_that_do_not_end_or_do_not_begin(self, name: str, value: float) -> None:
         with pytest.raises(ValueError, match=name):
             made(**{name: value})
 
-    @pytest.mark.parametrize("name", [*DURATIONS, "inactivity_timeout"])
-    @pytest.mark.parametrize("value", [None, "5", True, [5], 5j])
+    @each_row("name", [*DURATIONS, "inactivity_timeout"])
+    @each_row("value", [None, "5", True, [5], 5j])
     def test_durations_that_are_no_numbers(self, name: str, value: object) -> None:
         with pytest.raises(TypeError, match=f"{name} must be a number"):
             made(**{name: value})
@@ -135,7 +136,7 @@ class TestReconnectOptions:
         assert getattr(ReconnectOptions(), name) == default
         assert len(ReconnectOptions.__struct_fields__) == 6
 
-    @pytest.mark.parametrize(
+    @each_row(
         "good",
         [
             {"initial_delay": 30},
@@ -153,7 +154,7 @@ class TestReconnectOptions:
         options = ReconnectOptions(**good)
         assert {name: getattr(options, name) for name in good} == good
 
-    @pytest.mark.parametrize(
+    @each_row(
         ("name", "value"),
         [
             ("initial_delay", 0),
@@ -183,8 +184,8 @@ class TestReconnectOptions:
         with pytest.raises(ValueError, match=name):
             ReconnectOptions(**{name: value})
 
-    @pytest.mark.parametrize("name", ReconnectOptions.__struct_fields__)
-    @pytest.mark.parametrize("value", [None, "1", [1]])
+    @each_row("name", ReconnectOptions.__struct_fields__)
+    @each_row("value", [None, "1", [1]])
     def test_wrong_types(self, name: str, value: Any) -> None:
         with pytest.raises(TypeError, match=name):
             ReconnectOptions(**{name: value})
@@ -211,7 +212,6 @@ class TestSubscribeOptions:
             SubscribeOptions(value)
 
 
-@settings(max_examples=20, deadline=None)
 @given(st.floats() | st.integers() | st.booleans() | st.none() | st.text(max_size=3))
 def test_any_value_is_a_duration_or_a_clear_error(value: Any) -> None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from table_kit import each_row
 
 from metered_proto.settings import OVERFLOWS, BatchOptions, Outbox
 
@@ -41,15 +42,15 @@ def test_good_ones(good: dict[str, Any]) -> None:
     assert {name: getattr(outbox, name) for name in good} == good
 
 
-@pytest.mark.parametrize("name", ["max_messages", "max_bytes", "burst", "window"])
-@pytest.mark.parametrize(("value", "error"), [(0, ValueError), (-1, ValueError), (1.0, TypeError), (True, TypeError)])
+@each_row("name", ["max_messages", "max_bytes", "burst", "window"])
+@each_row(("value", "error"), [(0, ValueError), (-1, ValueError), (1.0, TypeError), (True, TypeError)])
 def test_counts(name: str, value: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match=name):
         Outbox(**{name: value})
 
 
-@pytest.mark.parametrize("name", ["max_age", "rate"])
-@pytest.mark.parametrize(
+@each_row("name", ["max_age", "rate"])
+@each_row(
     ("value", "error"),
     [(0, ValueError), (-1.0, ValueError), (math.inf, ValueError), (math.nan, ValueError), ("1", TypeError)],
 )

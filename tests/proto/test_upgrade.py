@@ -10,6 +10,7 @@ import h11
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from table_kit import each_row
 
 from metered_proto.errors import LocalProtocolError
 from metered_proto.upgrade import EARLY_LIMIT, KEPT_BODY, ClientUpgrade, ServerUpgrade, accept_key
@@ -113,7 +114,7 @@ class TestClient:
             "",
         ]
 
-    @pytest.mark.parametrize(
+    @each_row(
         ("data", "expected"),
         [
             pytest.param(response(), Opened(), id="as it should be"),
@@ -169,7 +170,7 @@ class TestClient:
             assert outcome(data, step) == (expected, b"")
             assert outcome(data + b"\x81\x00", step) == (expected, b"\x81\x00" if expected == Opened() else b"")
 
-    @pytest.mark.parametrize(
+    @each_row(
         ("data", "expected"),
         [
             (b"HTTP/1.1 429 Slow down\r\nContent-Length: 4\r\n\r\nlate", Refused(429, "Slow down", b"late")),
@@ -217,7 +218,7 @@ class TestClient:
         assert upgrade.receive(f"HTTP/1.1 503 Busy\r\n{framing}\r\nhalf".encode()) is None
         assert upgrade.receive(b"") == Refused(503, "Busy", b"half")
 
-    @pytest.mark.parametrize(
+    @each_row(
         "wrong",
         [
             {"host": ""},
@@ -269,7 +270,7 @@ class TestServerUpgrades:
                 b"Sec-WebSocket-Accept: " + ACCEPT.encode() + b"\r\n\r\n"
             )
 
-    @pytest.mark.parametrize(
+    @each_row(
         "data",
         [
             request(Upgrade="WebSocket"),
@@ -286,7 +287,7 @@ class TestServerUpgrades:
         assert [type(event) for event in events] == [Requested]
         assert b"101" in upgrade.accept()
 
-    @pytest.mark.parametrize(
+    @each_row(
         ("data", "status"),
         [
             pytest.param(request("POST /v1 HTTP/1.1"), 400, id="no GET"),
@@ -436,7 +437,7 @@ class TestServerPlainRequests:
         got, headers, received = parse(upgrade.respond(status, "", [], b"hello"), method)
         assert (got, headers.get("content-length"), received) == (status, length, body)
 
-    @pytest.mark.parametrize(
+    @each_row(
         ("status", "reason", "headers"),
         [
             (101, "", []),

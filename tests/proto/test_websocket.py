@@ -11,8 +11,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from table_kit import each_row
 from websockets.client import ClientProtocol
 from websockets.frames import Close, Frame, Opcode
 from websockets.http11 import Request
@@ -171,7 +172,7 @@ class TestConversations:
         both = client.frame(b"one") + client.frame(b"") + client.frame(b"two")
         assert server.receive(both) == [Messages(["one", "", "two"])]
 
-    @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65_535, 65_536, LIMIT])
+    @each_row("size", [0, 1, 125, 126, 127, 65_535, 65_536, LIMIT])
     def test_every_length_form(self, size: int) -> None:
         client, server = connect()
         payload = bytes(0x20 + i % 90 for i in range(size))
@@ -405,14 +406,14 @@ class TestSending:
         ws.receive(b"")
         assert ws.frame(b"x") == ws.ping() == ws.close(1000) == b""
 
-    @pytest.mark.parametrize("code", [-1, 0, 429, 999, 1004, 1005, 1006, 1014, 1015, 1016, 2999, 5000, 70_000])
+    @each_row("code", [-1, 0, 429, 999, 1004, 1005, 1006, 1014, 1015, 1016, 2999, 5000, 70_000])
     def test_codes_that_cannot_be_sent(self, code: int) -> None:
         client, _ = connect()
         with pytest.raises(ValueError, match=str(code)):
             client.close(code)
         assert client.state is State.OPEN
 
-    @pytest.mark.parametrize("code", [1000, 1003, 1007, 1013, 3000, 4000, 4999])
+    @each_row("code", [1000, 1003, 1007, 1013, 3000, 4000, 4999])
     def test_codes_that_can(self, code: int) -> None:
         client, server = connect()
         assert server.receive(client.close(code))[-1] == Closed(code, "")
@@ -497,11 +498,15 @@ BROKEN: list[tuple[str, Callable[[str], bytes], int]] = [
     ),
 ]
 
+each_kind = each_row("kind", [WebSocket, WithoutFastPath])
+each_role = each_row("role", ROLES)
+each_fault = each_row(("data", "code"), [pytest.param(data, code, id=name) for name, data, code in BROKEN])
 
-@pytest.mark.parametrize("kind", [WebSocket, WithoutFastPath])
-@pytest.mark.parametrize("role", ROLES)
-@pytest.mark.parametrize(("data", "code"), [pytest.param(data, code, id=name) for name, data, code in BROKEN])
+
 class TestBrokenRules:
+    @each_kind
+    @each_role
+    @each_fault
     def test_it_ends_the_connection(
         self, data: Callable[[str], bytes], code: int, role: str, kind: type[WebSocket]
     ) -> None:
@@ -521,6 +526,9 @@ class TestBrokenRules:
             outcomes.append(said)
         assert all(said == outcomes[0] for said in outcomes)
 
+    @each_kind
+    @each_role
+    @each_fault
     def test_while_closing_it_is_not_answered(
         self, data: Callable[[str], bytes], code: int, role: str, kind: type[WebSocket]
     ) -> None:
@@ -531,10 +539,8 @@ class TestBrokenRules:
         assert (said.closed.code, said.replies) == (code, b"")
 
 
-@pytest.mark.parametrize("kind", [WebSocket, WithoutFastPath])
-@pytest.mark.parametrize("role", ROLES)
 class TestReceiving:
-    @pytest.mark.parametrize(
+    @each_row(
         ("frames", "payloads"),
         [
             ([(FIN | BINARY, b"\x00\xff")], [b"\x00\xff"]),
@@ -556,6 +562,8 @@ class TestReceiving:
             ),
         ],
     )
+    @each_kind
+    @each_role
     def test_messages(
         self, role: str, kind: type[WebSocket], frames: list[tuple[int, bytes]], payloads: list[str | bytes]
     ) -> None:
@@ -566,6 +574,8 @@ class TestReceiving:
             assert [type(payload) for payload in said.payloads] == [type(payload) for payload in payloads]
             assert said.closed is None
 
+    @each_kind
+    @each_role
     def test_a_ping_within_fragments_is_answered_at_once(self, role: str, kind: type[WebSocket]) -> None:
         ws = make(role, kind)
         assert ws.receive(frame(role, TEXT, b"a")) == []
@@ -575,7 +585,7 @@ class TestReceiving:
         assert heard == Heard()
         assert ws.receive(frame(role, FIN | CONT, b"b")) == [Messages(["ab"])]
 
-    @pytest.mark.parametrize(
+    @each_row(
         ("payload", "closed"),
         [
             (b"", Closed(1005, "")),
@@ -584,16 +594,22 @@ class TestReceiving:
             (b"\x0f\xa4" + "é".encode() * 61, Closed(4004, "é" * 61)),
         ],
     )
+    @each_kind
+    @each_role
     def test_a_close_frame_is_echoed(self, role: str, kind: type[WebSocket], payload: bytes, closed: Closed) -> None:
         ws = make(role, kind)
         said = read(ws, [frame(role, FIN | TEXT, b"x") + frame(role, FIN | CLOSE, payload) + b"\xff\xff\xff"])
         assert (said.payloads, said.closed) == (["x"], closed)
         assert replies_of(role, said.replies) == [(FIN | CLOSE, payload)]
 
+    @each_kind
+    @each_role
     def test_a_close_frame_within_fragments(self, role: str, kind: type[WebSocket]) -> None:
         said = read(make(role, kind), [frame(role, TEXT, b"x") + close_frame(role, 1001)])
         assert (said.payloads, said.closed) == ([], Closed(1001, ""))
 
+    @each_kind
+    @each_role
     def test_the_stream_may_end_anywhere(self, role: str, kind: type[WebSocket]) -> None:
         data = (
             frame(role, FIN | TEXT, b"a")
@@ -637,7 +653,6 @@ def stream(role: str, frames: list[tuple[int, bytes, bool, int | None, bytes]]) 
     )
 
 
-@settings(max_examples=33, deadline=None)
 @given(
     st.sampled_from(ROLES),
     st.lists(FRAMES, max_size=8),
@@ -660,7 +675,6 @@ def test_neither_fast_path_nor_cuts_change_what_is_said(
     assert all(said == outcomes[0] for said in outcomes)
 
 
-@settings(max_examples=33, deadline=None)
 @given(st.sampled_from(ROLES), st.lists(FRAMES, max_size=10))
 def test_whole_frames_mean_what_wsproto_says(role: str, frames: list[Any]) -> None:
     """wsproto as an oracle, fed the whole stream at once and asked nothing of ours."""
@@ -692,7 +706,7 @@ def test_whole_frames_mean_what_wsproto_says(role: str, frames: list[Any]) -> No
 def test_noise_never_raises_and_never_piles_up() -> None:
     dice = random.Random(1)
     ended = set()
-    for turn in range(3000):
+    for turn in range(1000):
         role = ROLES[turn % 2]
         ws = make(role, limit=5000)
         for _ in range(dice.randint(1, 4)):
@@ -790,8 +804,8 @@ def test_mask_keys_serve_many_clients() -> None:
 class TestFramesTogether:
     """`frames` says the same as `frame` for each, with other keys."""
 
-    @pytest.mark.parametrize("role", ROLES)
-    @pytest.mark.parametrize(
+    @each_row("role", ROLES)
+    @each_row(
         "sizes",
         [[], [0], [0, 0], [1, 125, 126, 127], [1023, 1024], [5, 1024, 1025], [65_535, 65_536, 3], [7] * 256, [7] * 257],
         ids=str,

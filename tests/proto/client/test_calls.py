@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from table_kit import each_row
 
 from metered_proto.client import Close, Connect, FetchToken, Publish, SendTo, Subscribe, Unsubscribe
 
@@ -22,54 +23,62 @@ ADDRESSED: list[Callable[[Any], object]] = [
     lambda peer_id: SendTo.of(peer_id, 1),
 ]
 
+each_named = each_row("call", NAMED)
+each_addressed = each_row("call", ADDRESSED)
+each_with_data = each_row("of", [lambda data: Publish.of("room", data), lambda data: SendTo.of("you", data)])
 
-@pytest.mark.parametrize("call", NAMED)
+
 class TestChannels:
-    @pytest.mark.parametrize("name", ["room", "fleet/sensor-*/telemetry", "**", "é" * 128, "a" * 256])
+    @each_row("name", ["room", "fleet/sensor-*/telemetry", "**", "é" * 128, "a" * 256])
+    @each_named
     def test_good(self, call: Callable[[Any], Any], name: str) -> None:
         assert call(name).channel == name
 
-    @pytest.mark.parametrize("name", ["", "a" * 257, "é" * 129, "a\x00", "a\x7f", "a\x9f", "a\n", "\ud800"])
+    @each_row("name", ["", "a" * 257, "é" * 129, "a\x00", "a\x7f", "a\x9f", "a\n", "\ud800"])
+    @each_named
     def test_bad(self, call: Callable[[Any], Any], name: str) -> None:
         with pytest.raises(ValueError, match="channel"):
             call(name)
 
-    @pytest.mark.parametrize("name", [None, 5, b"room", ["room"]])
+    @each_row("name", [None, 5, b"room", ["room"]])
+    @each_named
     def test_no_str(self, call: Callable[[Any], Any], name: object) -> None:
         with pytest.raises(TypeError, match="channel"):
             call(name)
 
 
-@pytest.mark.parametrize("call", ADDRESSED)
 class TestPeerIds:
-    @pytest.mark.parametrize("peer_id", ["you", "a b", "~" * 128])
+    @each_row("peer_id", ["you", "a b", "~" * 128])
+    @each_addressed
     def test_good(self, call: Callable[[Any], Any], peer_id: str) -> None:
         assert call(peer_id).peer_id == peer_id
 
-    @pytest.mark.parametrize("peer_id", ["", "a" * 129, "é", "a\n", "\ud800"])
+    @each_row("peer_id", ["", "a" * 129, "é", "a\n", "\ud800"])
+    @each_addressed
     def test_bad(self, call: Callable[[Any], Any], peer_id: str) -> None:
         with pytest.raises(ValueError, match="peer id"):
             call(peer_id)
 
-    @pytest.mark.parametrize("peer_id", [None, 5, b"you"])
+    @each_row("peer_id", [None, 5, b"you"])
+    @each_addressed
     def test_no_str(self, call: Callable[[Any], Any], peer_id: object) -> None:
         with pytest.raises(TypeError, match="peer id"):
             call(peer_id)
 
 
-@pytest.mark.parametrize("of", [lambda data: Publish.of("room", data), lambda data: SendTo.of("you", data)])
 class TestData:
-    @pytest.mark.parametrize(
-        ("data", "written"), [(None, b"null"), ({"a": [1, 2.5, "é"]}, '{"a":[1,2.5,"é"]}'.encode()), ("", b'""')]
-    )
+    @each_row(("data", "written"), [(None, b"null"), ({"a": [1, 2.5, "é"]}, '{"a":[1,2.5,"é"]}'.encode()), ("", b'""')])
+    @each_with_data
     def test_any_json_value_is_serialized_once(self, of: Callable[[Any], Any], data: object, written: bytes) -> None:
         assert bytes(of(data).data) == written
 
-    @pytest.mark.parametrize("data", [math.nan, [math.inf], {"a": {"b": -math.inf}}, "\ud800"])
+    @each_row("data", [math.nan, [math.inf], {"a": {"b": -math.inf}}, "\ud800"])
+    @each_with_data
     def test_what_would_arrive_as_something_else(self, of: Callable[[Any], Any], data: object) -> None:
         with pytest.raises(ValueError, match="data"):
             of(data)
 
+    @each_with_data
     def test_what_json_has_no_word_for(self, of: Callable[[Any], Any]) -> None:
         with pytest.raises(TypeError):
             of(object())
@@ -94,7 +103,7 @@ class TestClose:
     def test_codes_that_may_be_sent(self, code: int) -> None:
         assert Close(code, "bye").code == code
 
-    @pytest.mark.parametrize("code", [-1, 0, 999, 1001, 1005, 1006, 1015, 2999, 5000])
+    @each_row("code", [-1, 0, 999, 1001, 1005, 1006, 1015, 2999, 5000])
     def test_codes_that_may_not(self, code: int) -> None:
         with pytest.raises(ValueError, match="code must be 1000 or between 3000 and 4999"):
             Close(code)

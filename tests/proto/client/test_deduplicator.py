@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metered_proto.client.deduplicator import Deduplicator, Delivery
@@ -206,7 +206,6 @@ class TestWhoSends:
     order=st.lists(st.tuples(st.integers(1, 30), st.booleans()), max_size=60),
     start=st.integers(0, 5),
 )
-@settings(max_examples=33, deadline=None)
 def test_against_a_set(order: list[tuple[int, bool]], start: int) -> None:
     """With room for every hole, it is a set of numbers and the highest of them."""
     reader = Deduplicator(max_holes=100)

@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from table_kit import each_row
 
 from metered_proto.client.envelope import (
     BATCH_ROOM,
@@ -73,14 +74,12 @@ class TestOnTheWire:
 
 class TestThereAndBack:
     @given(data=JSON, id=st.text(min_size=1, max_size=128), seq=st.integers(1, 2**53), redelivered=st.booleans())
-    @settings(max_examples=33, deadline=None)
     def test_one(self, data: Any, id: str, seq: int, redelivered: bool) -> None:
         encoded = check_data(encode_data(data))
         envelope = msgspec.json.decode(seal(encoded, id=id, outbox=OUTBOX, seq=seq, redelivered=redelivered))
         assert unseal(envelope) == [Opened(OUTBOX, id, seq, redelivered, data)]
 
     @given(items=st.lists(st.tuples(JSON, st.text(min_size=1, max_size=9), st.booleans()), max_size=5))
-    @settings(max_examples=20, deadline=None)
     def test_a_batch(self, items: list[tuple[Any, str, bool]]) -> None:
         stamps = [BatchStamp(id, 7 + at, again) for at, (_, id, again) in enumerate(items)]
         payload = seal_batch(OUTBOX, stamps, [encode_data(data) for data, _, _ in items])
@@ -88,7 +87,6 @@ class TestThereAndBack:
         assert unseal(msgspec.json.decode(payload)) == opened
 
     @given(items=st.lists(st.tuples(JSON, st.text(min_size=1, max_size=128)), min_size=1, max_size=5))
-    @settings(max_examples=20, deadline=None)
     def test_a_batch_is_as_large_as_its_shares_and_some_room(self, items: list[tuple[Any, str]]) -> None:
         encoded = [encode_data(data) for data, _ in items]
         stamps = [BatchStamp(id, 2**53, redelivered=True) for _, id in items]
@@ -113,7 +111,7 @@ STAMP = {"id": "a-1", "outbox": OUTBOX, "seq": 1}
 
 
 class TestNonsense:
-    @pytest.mark.parametrize(
+    @each_row(
         "data",
         [
             None,
@@ -161,7 +159,6 @@ class TestNonsense:
         assert unseal({KEY: {**STAMP, "later": [1]}, "a": 1}) == [Opened(OUTBOX, "a-1", 1, False, {"a": 1})]
 
     @given(under=JSON, items=JSON)
-    @settings(max_examples=33, deadline=None)
     def test_nothing_raises(self, under: Any, items: Any) -> None:
         unseal({KEY: under, "items": items, "value": items})
         unseal({KEY: {**STAMP, "batch": under}, "items": items})
@@ -175,14 +172,14 @@ class TestNonsense:
 
 
 class TestCheckingData:
-    @pytest.mark.parametrize("data", [b'{"a":1}', b"1", b"null", b'"x"', b"[1,2]", b'{"a":"\\u00e9"}', '"é"'.encode()])
+    @each_row("data", [b'{"a":1}', b"1", b"null", b'"x"', b"[1,2]", b'{"a":"\\u00e9"}', '"é"'.encode()])
     def test_json_passes_as_it_is(self, data: bytes) -> None:
         assert check_data(data) == data
 
     def test_space_around_it_goes(self) -> None:
         assert check_data(b' \n{"a": 1}\t') == b'{"a": 1}'
 
-    @pytest.mark.parametrize(
+    @each_row(
         "data",
         [
             b"",

@@ -6,7 +6,7 @@ import math
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metered_proto.client.heartbeat import Heartbeat
@@ -130,7 +130,6 @@ def test_zero_negative_and_infinite_turn_it_off(timeout: float) -> None:
     assert not heart.silent
 
 
-@settings(max_examples=20, deadline=None)
 @given(
     st.integers(3, 100 * SECOND),
     st.lists(st.tuples(st.integers(0, 60 * SECOND), st.booleans()), max_size=30),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metered_proto.client.ladder import Ladder
@@ -100,7 +100,6 @@ def options(draw: st.DrawFn) -> ReconnectOptions:
     )
 
 
-@settings(max_examples=20, deadline=None)
 @given(options(), st.integers(), st.integers(0, 700 * SECOND), st.integers(1, 40))
 def test_any_valid_options_stay_within_their_bounds(
     options: ReconnectOptions, seed: int, floor: int, climbs: int

@@ -168,4 +168,4 @@ class LedgerAgainstAList(RuleBasedStateMachine):
 
 
 TestLedgerAgainstAList = LedgerAgainstAList.TestCase
-TestLedgerAgainstAList.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
+TestLedgerAgainstAList.settings = settings(max_examples=20, stateful_step_count=30, deadline=None)

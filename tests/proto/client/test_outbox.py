@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from table_kit import each_row
 
 from metered_proto.client import outbox as module
 from metered_proto.client.envelope import KEY
@@ -529,7 +530,7 @@ class TestComingBack:
 
 
 class TestRefusals:
-    @pytest.mark.parametrize("code", sorted(set(ErrorCode) - PASSING))
+    @each_row("code", sorted(set(ErrorCode) - PASSING))
     def test_one_that_is_final_ends_the_message_and_no_other(self, code: str) -> None:
         desk = Desk()
         desk.connect()

@@ -342,4 +342,4 @@ class OutboxAgainstAList(RuleBasedStateMachine):
 
 
 TestOutboxAgainstAList = OutboxAgainstAList.TestCase
-TestOutboxAgainstAList.settings = settings(max_examples=33, stateful_step_count=40, deadline=None)
+TestOutboxAgainstAList.settings = settings(max_examples=20, stateful_step_count=40, deadline=None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metered_proto.client.pace import Pace
@@ -43,7 +43,6 @@ def test_no_rate() -> None:
 
 
 @given(rate=st.floats(0.1, 5000), burst=st.integers(1, 200), start=st.integers(0, 10**9))
-@settings(max_examples=20, deadline=None)
 def test_in_any_span_no_more_than_the_burst_and_what_the_rate_gives(rate: float, burst: int, start: int) -> None:
     pace = Pace(rate, burst)
     times = []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metered_proto.client.calls import Connect
@@ -143,7 +143,6 @@ class TestFiveThousandHostileFrames:
         talk.welcome()
         assert talk.error(op) is None
 
-    @settings(max_examples=20, deadline=None)
     @given(payloads=st.lists(st.text(max_size=60) | st.binary(max_size=60), max_size=10))
     def test_anything_at_all(self, converse: Converse, payloads: list[str | bytes]) -> None:
         talk = converse()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+from table_kit import each_row
 
 from metered_proto.client.calls import Close, Connect
 from metered_proto.client.deduplicator import Deduplicator
@@ -51,7 +52,7 @@ DURABLE = Loaded(durable=True)
 FINAL = (4001, 4003, 4012, 4020)
 
 each_store = pytest.mark.parametrize("loaded", [None, DURABLE], ids=["in memory", "in a file"])
-each_phase = pytest.mark.parametrize("phase", ["idle", "fetching", "opening", "greeting", "online", "waiting"])
+each_phase = each_row("phase", ["idle", "fetching", "opening", "greeting", "online", "waiting"])
 
 
 def values(talk: Conversation) -> list[Any]:
@@ -583,7 +584,7 @@ class Store:
         self.attempted_through = talk.attempted_through
 
 
-@pytest.mark.parametrize("seed", range(40))
+@each_row("seed", range(40))
 def test_lives_of_a_device(converse: Converse, seed: int) -> None:
     """Whatever happens to a device and its connections, the server gets every reading, in order but for repeats."""
     dice = random.Random(seed)

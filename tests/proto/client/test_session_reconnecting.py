@@ -6,8 +6,9 @@ import math
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from table_kit import each_row
 
 from metered_proto.client.calls import Close, Connect
 from metered_proto.errors import DisconnectedError
@@ -223,8 +224,8 @@ class TestCloseCodes:
     def test_every_code_is_here(self) -> None:
         assert set(self.CLIENT) == set(WsCloseCode)
 
-    @pytest.mark.parametrize("code", CLIENT, ids=lambda code: f"{code} {code.name}")
-    @pytest.mark.parametrize("api_key", ["pk_live_q7Wd0aZtNw5xKfB3", None], ids=["key", "provider"])
+    @each_row("code", CLIENT, ids=lambda code: f"{code} {code.name}")
+    @each_row("api_key", ["pk_live_q7Wd0aZtNw5xKfB3", None], ids=["key", "provider"])
     def test_what_the_client_does(self, converse: Converse, code: WsCloseCode, api_key: str | None) -> None:
         talk = lost_with(converse, code, api_key=api_key)
         comes_back = self.CLIENT[code] == "reconnect" or ("fresh" in self.CLIENT[code] and api_key is None)
@@ -262,7 +263,6 @@ class TestCloseCodes:
         assert len(waits) > 25
         assert all(30 <= wait <= 36 for wait in waits)
 
-    @settings(max_examples=20, deadline=None)
     @given(code=st.integers(0, 9999) | st.sampled_from(WsCloseCode), api_key=st.sampled_from(["pk_live_x", None]))
     def test_any_code_is_ruled_by_its_verdict(self, converse: Converse, code: int, api_key: str | None) -> None:
         ruling = verdict(code, can_refresh=api_key is None)

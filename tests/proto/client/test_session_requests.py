@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metered_proto.client.calls import Close, Connect, FetchToken, Publish, SendTo, Subscribe, Unsubscribe
@@ -168,7 +168,7 @@ class TestErrorCodes:
         assert online.error(op) == ServerRequestError("internal_error", "", str(op))
 
     def test_the_log_does_not_grow_with_them(self, online: Conversation) -> None:
-        online.server(*[{"type": "error", "code": "c" * 5000, "message": "m" * 5000}] * 300)
+        online.server(*[{"type": "error", "code": "c" * 2500, "message": "m" * 2500}] * 300)
         assert len(online.told) == 300
         assert [note.context["count"] for note in online.notes] == [1, 2, 4, 8, 16, 32, 64, 128, 256]
         assert all(len(repr(note)) < 1000 for note in online.notes)
@@ -311,7 +311,6 @@ class TestOneRead:
             talk.give(Received(1, batch))
         return list(talk.orders)
 
-    @settings(max_examples=20, deadline=None)
     @given(cuts=st.sets(st.integers(0, len(TRAFFIC))))
     def test_whole_or_split_it_gives_the_same_orders(self, converse: Converse, cuts: set[int]) -> None:
         edges = sorted({0, *cuts, len(self.TRAFFIC)})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, get_args
 
-import pytest
+from table_kit import each_row
 
 from metered_proto.client.calls import Close, Connect
 from metered_proto.client.session import TRANSITIONS, PhaseName, Trigger
@@ -240,7 +240,7 @@ def closed_while_it_waits(begin: Begin) -> Any:
     return talk
 
 
-@pytest.mark.parametrize("row", TRANSITIONS, ids=" ".join)
+@each_row("row", TRANSITIONS, ids=" ".join)
 def test_each_row_is_taken(row: tuple[PhaseName, Trigger], converse: Begin) -> None:
     talk = SCENARIOS[row](converse)
     assert talk.edges[-1] == (*row, TRANSITIONS[row])

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metered_proto.client.calls import Close, Connect, Publish, PublishMany
@@ -210,7 +210,6 @@ class Walk:
             assert self.talk.outbox is None or self.talk.outbox.in_flight == 0
 
 
-@settings(max_examples=33, deadline=None)
 @given(steps=steps, options=options, seed=st.integers(0, 99))
 def test_whatever_happens(converse: Converse, steps: list[Step], options: dict[str, Any], seed: int) -> None:
     talk = converse(seed=seed, **options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from urllib.parse import quote
 
 import pytest
+from table_kit import each_row
 
 from metered_proto.relay import PublishableKey, RelaySettings, SecretKey
 from metered_proto.relay.admission import (
@@ -47,7 +48,7 @@ def judge_token(key_id: str = "sk_id_all", wall: float = NOW, secret: str = SECR
     return judge(f"/v1?token={token}", wall=wall)
 
 
-@pytest.mark.parametrize("path", ["/", "/v1/", "/v2", "", "v1", "/v1/x", "http://h/v1", "/V1"])
+@each_row("path", ["/", "/v1/", "/v2", "", "v1", "/v1/x", "http://h/v1", "/V1"])
 def test_another_path_is_not_found(path: str) -> None:
     assert judge(f"{path}?key=pk_live_open") == Refused(404, "Not Found")
 
@@ -74,7 +75,7 @@ def test_other_parameters_do_not_matter() -> None:
     assert isinstance(judge("/v1?sdk=py&&key=pk_live_open&x"), Identity)
 
 
-@pytest.mark.parametrize(
+@each_row(
     "query",
     [
         "",

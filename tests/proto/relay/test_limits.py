@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from metered_proto.machine import SECOND
 from metered_proto.relay.limits import MAX_ADDRESSES, Allowance, Doorman, Meter
@@ -39,7 +39,6 @@ def test_a_meter_says_how_long_to_wait() -> None:
 
 
 @given(st.lists(st.integers(0, 300_000), max_size=80), st.integers(1, 20))
-@settings(max_examples=20, deadline=None)
 def test_a_meter_is_a_token_bucket(gaps: list[int], burst: int) -> None:
     meter, level, last, now = Meter(10.0, burst), float(burst), 0, 0
     for gap in gaps:

@@ -366,4 +366,4 @@ class AnyFacts(RuleBasedStateMachine):
 
 
 TestAnyFacts = AnyFacts.TestCase
-TestAnyFacts.settings = settings(max_examples=26, stateful_step_count=40, deadline=None)
+TestAnyFacts.settings = settings(max_examples=20, stateful_step_count=40, deadline=None)

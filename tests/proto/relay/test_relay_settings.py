@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+from table_kit import each_row
 
 from metered_proto.relay import Limits, PublishableKey, RelaySettings, SecretKey
 from metered_proto.wire.tokens import PERMISSIONS
@@ -34,14 +35,14 @@ def test_a_frame_may_be_as_long_as_its_data_and_an_envelope() -> None:
     assert len(envelope) + 65_536 <= Limits().max_frame
 
 
-@pytest.mark.parametrize("key", ["", "pk_live_", "pk_test_x", "pk_live_a b", "pk_live_ä", "pk_live_a:b", "x" * 10])
+@each_row("key", ["", "pk_live_", "pk_test_x", "pk_live_a b", "pk_live_ä", "pk_live_a:b", "x" * 10])
 def test_a_bad_publishable_key_is_refused_and_not_shown(key: str) -> None:
     with pytest.raises(ValueError, match="pk_live_") as caught:
         PublishableKey(key)
     assert not key or key == "pk_live_" or key not in str(caught.value)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("fields", "error"),
     [
         ({"key": 5}, TypeError),
@@ -80,14 +81,14 @@ def test_no_repr_shows_a_secret() -> None:
     assert "pk_live_abcd" in repr(settings)
 
 
-@pytest.mark.parametrize("name", Limits.__struct_fields__)
-@pytest.mark.parametrize("value", [-1, math.nan, math.inf, True, "1"])
+@each_row("name", Limits.__struct_fields__)
+@each_row("value", [-1, math.nan, math.inf, True, "1"])
 def test_a_limit_is_a_positive_number(name: str, value: object) -> None:
     with pytest.raises((ValueError, TypeError), match=name):
         Limits(**{name: value})
 
 
-@pytest.mark.parametrize("name", sorted(set(Limits.__struct_fields__) - {"token_margin"}))
+@each_row("name", sorted(set(Limits.__struct_fields__) - {"token_margin"}))
 def test_only_the_margin_of_a_token_may_be_zero(name: str) -> None:
     with pytest.raises(ValueError, match=name):
         Limits(**{name: 0})

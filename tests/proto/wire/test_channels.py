@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from table_kit import each_row
 
 from metered_proto.wire.channels import (
     MAX_CHANNEL_BYTES,
@@ -28,7 +29,7 @@ from metered_proto.wire.channels import (
 
 
 class TestChannelNames:
-    @pytest.mark.parametrize(
+    @each_row(
         "name",
         [
             "a",
@@ -45,7 +46,7 @@ class TestChannelNames:
     def test_a_good_name_is_handed_back(self, name: str) -> None:
         assert check_channel(name) is name
 
-    @pytest.mark.parametrize(
+    @each_row(
         ("name", "why"),
         [
             ("", "empty"),
@@ -104,7 +105,7 @@ class TestPeerAndRequestIds:
         assert check_peer_id(peer_id) is peer_id
         assert peer_id_problem(peer_id) is None
 
-    @pytest.mark.parametrize("peer_id", ["", "x" * (MAX_PEER_ID + 1), "é", "a\n", "\x7f", "tab\t", "\ud800"])
+    @each_row("peer_id", ["", "x" * (MAX_PEER_ID + 1), "é", "a\n", "\x7f", "tab\t", "\ud800"])
     def test_a_bad_peer_id(self, peer_id: str) -> None:
         with pytest.raises(ValueError, match="printable ASCII"):
             check_peer_id(peer_id)
@@ -127,7 +128,7 @@ class TestPeerAndRequestIds:
 
 
 class TestMatching:
-    @pytest.mark.parametrize(
+    @each_row(
         ("pattern", "yes", "no"),
         [
             ("room", ["room"], ["Room", "room ", "", "rooms"]),
@@ -160,8 +161,8 @@ class TestMatching:
     def test_against_the_reference(self, pattern: str, name: str) -> None:
         assert Pattern(pattern).matches(name) == reference(pattern, name)
 
-    @pytest.mark.parametrize("pattern", ["*a" * 128, "**a" * 85, "*a**a" * 51, "**" + "a" * 254, "a*" * 127 + "b"])
-    @pytest.mark.parametrize("name", ["a" * 256, "a" * 255 + "/", "ab" * 128, "a/" * 128, "a" * 255 + "b"])
+    @each_row("pattern", ["*a" * 128, "**a" * 85, "*a**a" * 51, "**" + "a" * 254, "a*" * 127 + "b"])
+    @each_row("name", ["a" * 256, "a" * 255 + "/", "ab" * 128, "a/" * 128, "a" * 255 + "b"])
     def test_a_hostile_pattern_costs_one_step_a_character(self, pattern: str, name: str) -> None:
         compiled, lookups = counting(pattern)
         compiled.matches(name)
@@ -175,7 +176,7 @@ class TestMatching:
 
 
 class TestCovering:
-    @pytest.mark.parametrize(
+    @each_row(
         ("outer", "inner"),
         [
             ("**", "**"),
@@ -198,7 +199,7 @@ class TestCovering:
         assert Pattern(outer).covers(inner)
         assert Pattern(outer).covers(Pattern(inner))
 
-    @pytest.mark.parametrize(
+    @each_row(
         ("outer", "inner"),
         [
             ("*", "**"),

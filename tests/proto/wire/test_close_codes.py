@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from table_kit import each_row
 
 from metered_proto.wire.close_codes import SYMBOLIC_NAMES, ErrorCode, Verdict, WsCloseCode, verdict
 
@@ -29,7 +29,7 @@ TABLE = [
 ]
 
 
-@pytest.mark.parametrize(("code", "name", "without_provider", "with_provider"), TABLE)
+@each_row(("code", "name", "without_provider", "with_provider"), TABLE)
 def test_each_close_code(code: int, name: WsCloseCode, without_provider: Verdict, with_provider: Verdict) -> None:
     assert name == code
     assert verdict(code, can_refresh=False) == without_provider
@@ -48,7 +48,7 @@ def test_only_the_named_ones_stop(code: int, can_refresh: bool) -> None:
     assert outcome.min_delay == (30_000_000 if code == 4010 else 0)
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 426, 429, 500, 502, 503])
+@each_row("status", [400, 401, 403, 404, 426, 429, 500, 502, 503])
 def test_an_http_answer_is_no_reason_to_give_up(status: int) -> None:
     assert verdict(status, can_refresh=False) == RECONNECT
 

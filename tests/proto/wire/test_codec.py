@@ -11,8 +11,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from table_kit import each_row
 
 from metered_proto.events import Direct, Message, Presence, PresencePeer
 from metered_proto.wire.codec import Malformed, decode_client_frame, decode_server_frame, encode_data, encode_frame
@@ -30,7 +31,7 @@ from metered_proto.wire.messages import (
 )
 
 DECODERS = [decode_server_frame, decode_client_frame]
-both = pytest.mark.parametrize("decode", DECODERS, ids=["server's", "client's"])
+both = each_row("decode", DECODERS)
 
 BAD = Malformed("malformed_message", "not JSON")
 NO_OBJECT = Malformed("malformed_message", "not a JSON object")
@@ -41,9 +42,8 @@ def malformed(kind: str) -> Malformed:
     return Malformed("malformed_message", f"a malformed {kind}")
 
 
-@both
 class TestWhatIsNoFrame:
-    @pytest.mark.parametrize(
+    @each_row(
         "text",
         [
             "",
@@ -63,30 +63,33 @@ class TestWhatIsNoFrame:
             "\x00",
         ],
     )
+    @both
     def test_no_json(self, decode: Any, text: str) -> None:
         assert decode(text) == BAD
 
-    @pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, '{"type":"message","data":' + "[" * 10_000])
+    @each_row("text", ["[" * 100_000, '{"a":' * 100_000, '{"type":"message","data":' + "[" * 10_000])
+    @both
     def test_nested_out_of_all_measure(self, decode: Any, text: str) -> None:
         assert decode(text) == BAD
 
-    @pytest.mark.parametrize("text", ["null", "true", "0", "1.5", '"pong"', "[]", '[{"type":"pong"}]'])
+    @each_row("text", ["null", "true", "0", "1.5", '"pong"', "[]", '[{"type":"pong"}]'])
+    @both
     def test_no_object(self, decode: Any, text: str) -> None:
         assert decode(text) == NO_OBJECT
 
-    @pytest.mark.parametrize(
-        "kind", ["{}", '{"type":null}', '{"type":5}', '{"type":["ack"]}', '{"type":"what"}', '{"type":""}']
-    )
+    @each_row("kind", ["{}", '{"type":null}', '{"type":5}', '{"type":["ack"]}', '{"type":"what"}', '{"type":""}'])
+    @both
     def test_no_type_or_an_unknown_one(self, decode: Any, kind: str) -> None:
         assert decode(kind) == UNKNOWN
 
-    @pytest.mark.parametrize("payload", [b"", b'{"type":"pong"}', b"\xff\x00"])
+    @each_row("payload", [b"", b'{"type":"pong"}', b"\xff\x00"])
+    @both
     def test_binary(self, decode: Any, payload: bytes) -> None:
         assert decode(payload) == Malformed("malformed_message", "a binary message")
 
 
 class TestServersFrames:
-    @pytest.mark.parametrize(
+    @each_row(
         ("text", "frame"),
         [
             ('{"type":"welcome","peerId":"me","expiresAt":null}', Welcome("me")),
@@ -102,7 +105,7 @@ class TestServersFrames:
     def test_good(self, text: str, frame: object) -> None:
         assert decode_server_frame(text) == frame
 
-    @pytest.mark.parametrize(
+    @each_row(
         ("text", "kind"),
         [
             ('{"type":"welcome"}', "welcome"),
@@ -206,7 +209,7 @@ class TestClientsFrames:
     def test_a_request_id_out_of_bounds_is_malformed(self) -> None:
         assert decode_client_frame('{"type":"ping","requestId":""}') == malformed("ping")
 
-    @pytest.mark.parametrize("kind", ["welcome", "ack", "message", "direct", "presence", "going_away", "pong", "error"])
+    @each_row("kind", ["welcome", "ack", "message", "direct", "presence", "going_away", "pong", "error"])
     def test_a_servers_frame_is_unknown_to_a_server(self, kind: str) -> None:
         assert decode_client_frame('{"type":"' + kind + '"}') == UNKNOWN
 
@@ -219,7 +222,7 @@ def test_a_clients_frame_is_unknown_to_a_client(kind: str) -> None:
 class TestLoneSurrogates:
     """Browsers send them, escaped; UTF-8 has no bytes for them."""
 
-    @pytest.mark.parametrize(
+    @each_row(
         ("escaped", "read"),
         [
             (r"\ud83d\ude00", "😀"),
@@ -251,7 +254,6 @@ class TestLoneSurrogates:
         )
         assert decode_client_frame(r'{"type":"ping","requestId":"\ud800') == BAD
 
-    @settings(max_examples=20, deadline=None)
     @given(st.text(st.characters(codec=None), max_size=12))
     def test_any_text_a_browser_can_send(self, text: str) -> None:
         written = json.dumps({"type": "direct", "from": "p", "data": text})  # escapes what is not ASCII
@@ -263,7 +265,7 @@ class TestLoneSurrogates:
 
 
 class TestEncodeData:
-    @pytest.mark.parametrize(
+    @each_row(
         ("data", "written"),
         [
             (None, b"null"),
@@ -354,12 +356,10 @@ client_frames = st.one_of(
 
 
 class TestProperties:
-    @settings(max_examples=33, deadline=None)
     @given(server_frames)
     def test_a_servers_frame_comes_back_as_it_went(self, frame: Any) -> None:
         assert decode_server_frame(encode_frame(frame).decode()) == frame
 
-    @settings(max_examples=33, deadline=None)
     @given(client_frames)
     def test_a_clients_frame_comes_back_as_it_went(self, frame: Any) -> None:
         written = encode_frame(frame)
@@ -367,7 +367,6 @@ class TestProperties:
         assert type(read) is type(frame)
         assert encode_frame(read) == written
 
-    @settings(max_examples=33, deadline=None)
     @given(server_frames, st.sampled_from([r"\ud800", r"\udfff", ""]))
     def test_the_slow_way_reads_what_the_fast_way_reads(self, frame: Any, surrogate: str) -> None:
         written = encode_frame(frame).decode()
@@ -375,18 +374,15 @@ class TestProperties:
         slow = written[:-1] + ("," if len(written) > 2 else "") + ignored + "}"
         assert decode_server_frame(slow) == frame
 
-    @settings(max_examples=20, deadline=None)
     @given(json_values)
     def test_data_comes_back_as_it_went(self, data: object) -> None:
         assert msgspec.json.decode(encode_data(data)) == data
 
-    @settings(max_examples=33, deadline=None)
     @given(st.text(st.characters(codec=None), max_size=40) | st.binary(max_size=40))
     def test_garbage_never_raises(self, garbage: str | bytes) -> None:
         for decode in DECODERS:
             assert isinstance(decode(garbage), Malformed)
 
-    @settings(max_examples=33, deadline=None)
     @given(
         st.sampled_from(
             ["welcome", "ack", "error", "message", "direct", "presence", "going_away", "pong", "publish", "send"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from table_kit import each_row
 
 from metered_proto.events import IceServer
 from metered_proto.wire.ice_servers import (
@@ -39,7 +39,7 @@ def test_a_list_as_the_service_sends_it() -> None:
     assert "secret" not in repr(servers)
 
 
-@pytest.mark.parametrize(
+@each_row(
     "entry",
     [
         {"urls": "STUN:host"},
@@ -58,7 +58,7 @@ def test_a_good_entry(entry: dict[str, Any]) -> None:
     assert len(parse_ice_servers([entry])) == 1
 
 
-@pytest.mark.parametrize(
+@each_row(
     "entry",
     [
         None,
@@ -107,7 +107,7 @@ def test_a_bad_entry_drops_the_lot(entry: Any) -> None:
     assert parse_ice_servers([STUN, entry, TURN]) == ()
 
 
-@pytest.mark.parametrize("value", [None, {}, STUN, "stun:h", 7, [], [STUN] * (MAX_ICE_SERVERS + 1)])
+@each_row("value", [None, {}, STUN, "stun:h", 7, [], [STUN] * (MAX_ICE_SERVERS + 1)])
 def test_what_is_no_list_of_them(value: Any) -> None:
     assert parse_ice_servers(value) == ()
 

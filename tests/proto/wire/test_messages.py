@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 import msgspec
 import pytest
+from table_kit import each_row
 
 from metered_proto.events import Direct, Message, Presence, PresencePeer
 from metered_proto.wire.channels import MAX_REQUEST_ID
@@ -153,8 +154,8 @@ class TestClientFrames:
         read = msgspec.json.decode(msgspec.json.encode(least), type=AnyClientFrame)
         assert msgspec.json.decode(msgspec.json.encode(read)) == least
 
-    @pytest.mark.parametrize("least", [least for _, _, least in CLIENT], ids=lambda least: least["type"])
-    @pytest.mark.parametrize(
+    @each_row("least", [least for _, _, least in CLIENT], ids=lambda least: least["type"])
+    @each_row(
         ("request_id", "good"),
         [
             ("r", True),

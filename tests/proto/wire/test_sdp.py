@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from table_kit import each_row
 
 from metered_proto.wire.caps import ID_CHARS, MEDIA_SECTIONS, SDP_BYTES
 from metered_proto.wire.sdp import (
@@ -276,7 +277,7 @@ class TestSection:
     def test_nothing_said(self) -> None:
         assert section() == MediaSection(index=0, kind="audio")
 
-    @pytest.mark.parametrize(
+    @each_row(
         ("head", "kind", "rejected"),
         [
             ("audio 9 UDP/TLS/RTP/SAVPF 0", "audio", False),
@@ -333,8 +334,8 @@ class TestSection:
         assert found.codecs == {111: Codec("opus", 48000, 2)}
         assert found.extensions == {1: "urn:one"}
 
-    @pytest.mark.parametrize("name", ["mid", "ice-ufrag"])
-    @pytest.mark.parametrize(
+    @each_row("name", ["mid", "ice-ufrag"])
+    @each_row(
         ("value", "kept"),
         [
             ("x" * ID_CHARS, True),
@@ -349,7 +350,7 @@ class TestSection:
         found = section(f"{name}:{value}")
         assert (found.mid or found.ice_ufrag) == (value.strip() if kept else None)
 
-    @pytest.mark.parametrize(
+    @each_row(
         ("lines", "msids"),
         [
             (["msid:s t"], [("s", "t")]),
@@ -377,7 +378,7 @@ class TestSection:
     def test_a_track_is_in_so_many_streams_and_no_more(self) -> None:
         assert len(section(*(f"msid:s{n} t" for n in range(1000))).msids) == 64
 
-    @pytest.mark.parametrize(
+    @each_row(
         "line",
         [
             "rtpmap:111",
@@ -447,9 +448,7 @@ class TestSession:
         facts = read_sdp("v=0\n" + " " * SDP_BYTES + "\nm=audio 9 X 0")
         assert facts == SdpFacts(truncated=True)
 
-    @pytest.mark.parametrize(
-        "text", ["", "\n", "\r\n\r\n", "a", "a=", "a=:", "v=0", "hello", "\x00", "\ud800", "A=mid:0"]
-    )
+    @each_row("text", ["", "\n", "\r\n\r\n", "a", "a=", "a=:", "v=0", "hello", "\x00", "\ud800", "A=mid:0"])
     def test_text_without_a_section(self, text: str) -> None:
         assert read_sdp(text) == SdpFacts()
 
@@ -464,7 +463,7 @@ def description(*fragments: str | None, port: int = 9) -> SdpFacts:
 
 
 class TestGeneration:
-    @pytest.mark.parametrize(
+    @each_row(
         ("before", "after", "same"),
         [
             (description("one1"), description("one1"), True),
@@ -502,7 +501,6 @@ LINES = st.one_of(
 
 
 class TestHostileText:
-    @settings(max_examples=20, deadline=None, database=None)
     @given(st.lists(LINES, max_size=40), st.sampled_from(["\n", "\r\n", "\r"]))
     def test_anything_reads_within_bounds(self, lines: list[str], end: str) -> None:
         facts = read_sdp(end.join(lines))
@@ -516,7 +514,6 @@ class TestHostileText:
         assert same_ice_generation(facts, facts)
         assert track_ids(facts) <= {msid.track_id for s in facts.media for msid in s.msids}
 
-    @settings(max_examples=20, deadline=None, database=None)
     @given(st.sampled_from(sorted(DIALECTS.values())), st.data())
     def test_a_description_cut_anywhere_has_the_sections_before_the_cut(self, text: str, data: st.DataObject) -> None:
         whole = read_sdp(text)
@@ -525,7 +522,6 @@ class TestHostileText:
         complete = max(len(facts.media) - 1, 0)
         assert facts.media[:complete] == whole.media[:complete]
 
-    @settings(max_examples=20, deadline=None, database=None)
     @given(
         st.sampled_from(sorted(DIALECTS.values())),
         st.integers(0, 60),

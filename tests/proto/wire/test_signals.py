@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from table_kit import each_row
 
 from metered_proto.wire.caps import CANDIDATE_CHARS, ID_CHARS, SDP_BYTES, TRACK_METADATA_ENTRIES
 from metered_proto.wire.signals import (
@@ -40,7 +41,7 @@ def meta(**fields: Any) -> dict[str, Any]:
 
 
 class TestExactShapes:
-    @pytest.mark.parametrize(
+    @each_row(
         ("data", "signal"),
         [
             (
@@ -97,7 +98,7 @@ class TestLenience:
         description = {"type": "rtc-description", "description": {"type": "offer", "sdp": "v=0", "toJSON": {}}, "v": 2}
         assert read_signal(description) == RtcDescription("offer", "v=0")
 
-    @pytest.mark.parametrize(
+    @each_row(
         ("fields", "ufrag"),
         [
             ({"usernameFragment": "beside"}, "beside"),
@@ -202,7 +203,7 @@ BROKEN: list[object] = [
 
 
 class TestBroken:
-    @pytest.mark.parametrize("data", BROKEN, ids=lambda data: msgspec.json.encode(data).decode()[:60])
+    @each_row("data", BROKEN, ids=lambda data: msgspec.json.encode(data).decode()[:60])
     def test_it_is_dropped_and_is_not_data(self, data: object) -> None:
         assert isinstance(read_signal(data), Malformed)
         assert looks_like_signal(data)
@@ -217,7 +218,7 @@ class TestBroken:
 
 
 class TestApplicationData:
-    @pytest.mark.parametrize(
+    @each_row(
         "data",
         [
             None,
@@ -276,19 +277,17 @@ NEARLY = st.fixed_dictionaries(
 
 
 class TestAnything:
-    @settings(max_examples=26, deadline=None, database=None)
     @given(SIGNALS)
     def test_a_signal_comes_through(self, signal: Signal) -> None:
         assert read_signal(to_data(signal)) == signal
 
-    @settings(max_examples=33, deadline=None, database=None)
     @given(st.one_of(NEARLY, JSON))
     def test_nothing_raises_and_only_signals_are_taken(self, data: object) -> None:
         assert (read_signal(data) is not None) is looks_like_signal(data)
 
 
 class TestPoliteness:
-    @pytest.mark.parametrize(
+    @each_row(
         ("own", "other", "polite"),
         [
             ("a", "b", True),
@@ -306,7 +305,6 @@ class TestPoliteness:
     def test_the_lower_id_is_polite(self, own: str, other: str, polite: bool) -> None:
         assert is_polite(own, other) is polite
 
-    @settings(max_examples=26, deadline=None, database=None)
     @given(st.text(st.characters()), st.text(st.characters()))
     def test_both_ends_agree(self, one: str, two: str) -> None:
         assert (is_polite(one, two) != is_polite(two, one)) is (one != two)
@@ -426,7 +424,6 @@ class TestTrackMetaCache:
         with pytest.raises(ValueError, match="limit"):
             TrackMetaCache(limit=0)
 
-    @settings(max_examples=20, deadline=None, database=None)
     @given(
         st.integers(1, 4),
         st.lists(

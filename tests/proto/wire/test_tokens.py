@@ -14,6 +14,7 @@ import jwt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from table_kit import each_row
 
 from metered_proto.wire.tokens import (
     CLOCK_SKEW,
@@ -103,7 +104,7 @@ class TestMint:
             "peerMetadata": {"b": 2},
         }
 
-    @pytest.mark.parametrize(
+    @each_row(
         "claims",
         [
             {"expires_in": 1},
@@ -123,7 +124,7 @@ class TestMint:
         secrets = {claims.get("key_id", KEY_ID): claims.get("secret", SECRET)}
         assert verify(minted(**claims), secrets, claims.get("now", NOW)).peer_id
 
-    @pytest.mark.parametrize(
+    @each_row(
         ("claims", "why"),
         [
             ({"peer_id": ""}, "peer id"),
@@ -157,7 +158,7 @@ class TestMint:
             minted(**claims)
         assert str(claims.get("secret", SECRET)) not in str(caught.value)
 
-    @pytest.mark.parametrize(
+    @each_row(
         "claims",
         [
             {"peer_id": 7},
@@ -208,9 +209,7 @@ class TestVerify:
         assert verify(signed(payload), SECRETS, NOW).peer_id == "a"
         assert rejection(signed({**payload, "nbf": NOW + CLOCK_SKEW + 1})).reason == "the token is not valid yet"
 
-    @pytest.mark.parametrize(
-        "algorithm", ["none", "None", "HS384", "HS512", "RS256", "ES256", "hs256", "", None, 1, []]
-    )
+    @each_row("algorithm", ["none", "None", "HS384", "HS512", "RS256", "ES256", "hs256", "", None, 1, []])
     def test_another_algorithm(self, algorithm: Any) -> None:
         token = signed({"sub": "a", "exp": NOW + 1}, {"alg": algorithm, "kid": KEY_ID})
         assert (rejection(token).code, rejection(token).reason) == (4001, "the algorithm is not HS256")
@@ -226,7 +225,7 @@ class TestVerify:
         with pytest.raises(TokenRejected, match="algorithm"):
             verify(token, {KEY_ID: secret}, NOW)
 
-    @pytest.mark.parametrize(
+    @each_row(
         ("header", "why"),
         [
             ({"alg": "HS256"}, "names no key"),
@@ -252,7 +251,7 @@ class TestVerify:
         assert rejected.code == 4001
         assert why in rejected.reason
 
-    @pytest.mark.parametrize(
+    @each_row(
         "change",
         [
             {"sub": None},
@@ -305,7 +304,7 @@ class TestVerify:
         del payload[missing]
         assert f"`{missing}`" in rejection(signed(payload)).reason
 
-    @pytest.mark.parametrize(
+    @each_row(
         "payload",
         [
             b"",
@@ -329,7 +328,7 @@ class TestVerify:
             payload = b'{"sub":"a","exp":1,"metadata":{"a":' + b"[" * depth + b"null" + b"]" * depth + b"}}"
             assert rejection(signed(payload)).code in (4001, 4002)  # too deep to read, or else over
 
-    @pytest.mark.parametrize(
+    @each_row(
         "token",
         ["", ".", "..", "a.b", "a.b.c", "a.b.c.d", "a=.b.c", "ä.b.c", "\ud800.b.c", "a.b.c\n", " a.b.c", "€" * 9],
     )
@@ -398,7 +397,7 @@ class TestReadExpiry:
         assert read_expiry(minted(expires_in=60)) == NOW + 60
         assert read_expiry(signed({"exp": 5}, secret="whoever")) == 5
 
-    @pytest.mark.parametrize(
+    @each_row(
         "payload",
         [
             {},
@@ -416,9 +415,7 @@ class TestReadExpiry:
     def test_none_where_there_is_none(self, payload: Any) -> None:
         assert read_expiry(signed(payload)) is None
 
-    @pytest.mark.parametrize(
-        "token", [None, 7, b"a.b.c", "", "a.b", "a.a.a", "pk_live_abc", "\ud800.a.a", "a." * 40_000]
-    )
+    @each_row("token", [None, 7, b"a.b.c", "", "a.b", "a.a.a", "pk_live_abc", "\ud800.a.a", "a." * 40_000])
     def test_none_for_what_is_no_token(self, token: Any) -> None:
         assert read_expiry(token) is None
 

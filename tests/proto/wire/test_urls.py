@@ -5,14 +5,15 @@ from __future__ import annotations
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from table_kit import each_row
 
 from metered_proto.wire.urls import LOCAL_HOSTS, attempt_url, check_credential, check_url
 
 
 class TestGoodUrls:
-    @pytest.mark.parametrize(
+    @each_row(
         "url",
         [
             "wss://rms.metered.ca",
@@ -40,7 +41,7 @@ class TestGoodUrls:
 
 
 class TestBadUrls:
-    @pytest.mark.parametrize(
+    @each_row(
         ("url", "why"),
         [
             ("", "scheme"),
@@ -101,7 +102,6 @@ class TestBadUrls:
         with pytest.raises(TypeError, match=f"not {type(url).__name__}"):
             check_url(url)  # type: ignore[arg-type]
 
-    @settings(max_examples=33, deadline=None)
     @given(st.text(max_size=20) | st.text(alphabet="ws:/@[].?#0a%", max_size=20).map("wss://".__add__))
     def test_any_text_is_good_or_a_value_error(self, url: str) -> None:
         try:
@@ -143,7 +143,6 @@ class TestAttempts:
     def test_a_token(self) -> None:
         assert attempt_url("ws://[::1]:80/", "token", "a.b-c_d~") == "ws://[::1]:80/v1?token=a.b-c_d~"
 
-    @settings(max_examples=26, deadline=None)
     @given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1), st.sampled_from(["key", "token"]))
     def test_whatever_the_credential_it_comes_out_as_it_went_in(self, credential: str, kind: str) -> None:
         url = attempt_url("wss://rms.metered.ca", kind, credential)  # type: ignore[arg-type]
