@@ -2,13 +2,9 @@
 
 from metered_anyio.emitter import EventStream
 from metered_anyio.logger import Logger, NoopLogger, StdlibLogger
+from metered_anyio.options import SignallingClientOptions, TokenProviderFn
 from metered_anyio.receipt import Receipt
-from metered_anyio.signalling_client import (
-    SignallingClient,
-    SignallingClientOptions,
-    SignallingClientState,
-    TokenProviderFn,
-)
+from metered_anyio.signalling_client import SignallingClient, SignallingClientState
 from metered_anyio.stats import ClientStats, OutboxStats
 from metered_proto.client.deduplicator import Deduplicator, Delivery
 from metered_proto.client.outbox import Delivered, Dropped, Kept, Outcome, Refused

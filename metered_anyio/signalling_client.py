@@ -9,29 +9,24 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Self, TypeAlias, TypeVar, overload
-from urllib.parse import urlsplit
+from typing import Any, Self, TypeAlias, TypeVar
 
 import anyio
 
-from metered_anyio.backend import Backend, Waiter, current_backend
-from metered_anyio.dial import DialError, dial, proxy_from_environment
-from metered_anyio.emitter import Emitter, EventStream, Handler
-from metered_anyio.logger import ContainedLogger, Logger, NoopLogger
+from metered_anyio.emitting import Emitting
+from metered_anyio.logger import Logger
+from metered_anyio.options import SignallingClientOptions, TokenProviderFn, checked, settings_from
 from metered_anyio.outbox_store import OutboxStore, SqliteStore, open_store
 from metered_anyio.pump import Pump
 from metered_anyio.receipt import Receipt
-from metered_anyio.sockets import Link
 from metered_anyio.stats import ClientStats, client_stats
-from metered_anyio.tls import TlsPipe, default_context
+from metered_anyio.surroundings import Surroundings
 from metered_proto.client import (
     ClientSession,
     Close,
     Connect,
-    FetchToken,
     Publish,
     PublishMany,
     SendTo,
@@ -44,26 +39,15 @@ from metered_proto.client.requests import AnswerRequests, Request, reply, reply_
 from metered_proto.client.session import State
 from metered_proto.entropy import Entropy
 from metered_proto.errors import NotConnectedError, OversizedPayloadError, RequestFailedError, SignallingError
-from metered_proto.events import Event, IceServer, RequestReceived
-from metered_proto.facts import LinkDown
-from metered_proto.masking import MaskKeys
-from metered_proto.orders import Note, Order
+from metered_proto.events import IceServer, RequestReceived
+from metered_proto.orders import Order
 from metered_proto.settings import ClientSettings, Outbox, ReconnectOptions, SubscribeOptions
-from metered_proto.websocket import WebSocket
-from metered_proto.websocket_events import PlainRequest
 from metered_proto.wire.codec import encode_data
-from metered_proto.wire.scrub import scrub, scrub_url
+from metered_proto.wire.scrub import scrub
 
-E = TypeVar("E", bound=Event)
 R = TypeVar("R", bound="Responder")
 
-TokenProviderFn: TypeAlias = Callable[[], Awaitable[str]]
-"""Asked for a token (a JWT) before every attempt to connect."""
-
 SignallingClientState: TypeAlias = State
-
-PATIENCE = 1.8
-"""Seconds after which `close` returns, even if a handler or a token provider refuses to be cancelled."""
 
 Responder: TypeAlias = Callable[[RequestReceived], Any]
 """Answers a question: returns any JSON value, or an awaitable of one."""
@@ -71,36 +55,12 @@ Responder: TypeAlias = Callable[[RequestReceived], Any]
 MAX_RESPONDING = 64
 """Questions of peers that are being answered at a time."""
 
-_mask_keys = MaskKeys(os.urandom)
-
 
 def _ignore(value: Any, error: Exception | None) -> None:
     """An answer that nobody needs."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SignallingClientOptions:
-    """The options of `SignallingClient` as one object. Durations are float seconds; see there."""
-
-    api_key: str | None = None
-    token_provider: TokenProviderFn | None = None
-    url: str = "wss://rms.metered.ca"
-    token_provider_timeout: float = 10.0
-    logger: Logger | None = None
-    reconnect: ReconnectOptions | bool = True
-    inactivity_timeout: float = 60.0
-    auto_resubscribe: bool = True
-    ssl_context: ssl.SSLContext | None = None
-    outbox: Outbox | None = None
-    deduplicate: Deduplicator | bool = False
-
-    def __repr__(self) -> str:
-        # What is wrong with a url is said when it is used; until then it may hold anything, a credential as well.
-        credential = "api_key" if self.api_key else "token_provider"
-        return f"SignallingClientOptions(url={scrub_url(str(self.url))!r}, {credential}=***)"
-
-
-class SignallingClient:
+class SignallingClient(Emitting):
     """A client of the signalling service, or of a relay of one's own.
 
     Exactly one of `api_key` (`pk_live_…`) and `token_provider` (an async function that returns a JWT, asked before
@@ -145,56 +105,26 @@ class SignallingClient:
             outbox=outbox,
             deduplicate=deduplicate,
         )
-        if options is None:
-            options = keywords
-        elif not isinstance(options, SignallingClientOptions):
-            raise TypeError(f"options must be SignallingClientOptions, not {type(options).__name__}")
-        elif keywords != SignallingClientOptions():
-            raise TypeError("give options as one object or as keywords, not both")
-        if (options.api_key is None) == (options.token_provider is None):
-            raise ValueError("exactly one of api_key and token_provider must be given")
-        if options.token_provider is not None and not callable(options.token_provider):
-            raise TypeError("token_provider must be callable")
-        if options.ssl_context is not None and not isinstance(options.ssl_context, ssl.SSLContext):
-            raise TypeError(f"ssl_context must be an ssl.SSLContext, not {type(options.ssl_context).__name__}")
-        if options.outbox is not None and not isinstance(options.outbox, Outbox):
-            raise TypeError(f"outbox must be an Outbox, not {type(options.outbox).__name__}")
-        if not isinstance(options.deduplicate, Deduplicator | bool):
-            raise TypeError(f"deduplicate must be a Deduplicator or a bool, not {type(options.deduplicate).__name__}")
-        reconnect = options.reconnect
-        if reconnect is None:  # which would pass for False below
-            raise TypeError("reconnect must be ReconnectOptions or a bool, not NoneType")
-        self._settings = ClientSettings(
-            api_key=options.api_key,
-            url=options.url,
-            reconnect=ReconnectOptions() if reconnect is True else None if reconnect is False else reconnect,
-            inactivity_timeout=options.inactivity_timeout,
-            token_provider_timeout=options.token_provider_timeout,
-            auto_resubscribe=options.auto_resubscribe,
-        )
-        self._token_provider = options.token_provider
-        self._ssl_context = options.ssl_context
-        self._logger = ContainedLogger(NoopLogger() if options.logger is None else options.logger)
-        self._notes = self._logger.of("metered_proto")
-        self._emitter = Emitter(self._logger)
-        self.tell = self._emitter.emit  # as pump.Host has it: what the session tells goes straight to the handlers
+        options = checked(options, keywords)
+        self._settings = ClientSettings(**settings_from(options))
+        self._around = _Around(options)
+        self._logger = self._around.logger
+        self._emitter = self._around.emitter
         entropy = Entropy(os.urandom(16))
         self._store: OutboxStore | None = None
         self._queue: OutboxQueue | None = None
         if options.outbox is not None:
-            self._store = open_store(options.outbox, self._logger)
+            self._store = self._around.store = open_store(options.outbox, self._logger)
             self._queue = OutboxQueue(
                 options.outbox, entropy.fork("outbox"), self._store.load(), ack_timeout=self._settings.ack_timeout
             )
         deduplicator = Deduplicator() if options.deduplicate is True else options.deduplicate or None
         self._session = ClientSession(self._settings, entropy, outbox=self._queue, deduplicator=deduplicator)
+        self._around.machine = self._session
         self._responder: Responder | None = None
         self._responding = 0
         self._unsent = 0  # answers that did not reach their askers
         self._pump: Pump | None = None
-        self._dials: dict[int, anyio.CancelScope] = {}
-        self._winding_down: list[Waiter[Any]] | None = None  # who waits for it; empty once it is over
-        self._wound_down = False
 
     def __repr__(self) -> str:
         return f"<SignallingClient {self.state} {self._settings.url}>"
@@ -245,10 +175,7 @@ class SignallingClient:
         call = Close(code, reason)
         if self._session.state != "closed":
             await self._running().ask(call)
-        if self._winding_down is not None and not self._wound_down and not self._emitter.in_handler():
-            waiter = self._running().backend.waiter()
-            self._winding_down.append(waiter)
-            await waiter
+        await self._around.gone()
 
     async def __aenter__(self) -> Self:
         try:
@@ -429,130 +356,34 @@ class SignallingClient:
         """What was counted so far, and how things stand. Cheap."""
         return client_stats(self._session, self._queue, self._emitter, self._pump)
 
-    # --- events ---
-
-    @overload
-    def on(self, event_type: type[E], /, *, concurrent: bool = ...) -> Callable[[Handler[E]], Handler[E]]: ...
-    @overload
-    def on(self, event_type: type[E], handler: Handler[E], /, *, concurrent: bool = ...) -> Handler[E]: ...
-    def on(self, event_type: type[Any], handler: Any = None, /, *, concurrent: bool = False) -> Any:
-        """Have `handler` called with each event of `event_type`; without one, a decorator.
-
-        A sync handler runs inline. An async one runs in the background, one event after the other in order, or,
-        if `concurrent`, as many at a time as there are events. What a handler raises is logged.
-        """
-        return self._emitter.on(event_type, handler, concurrent=concurrent)
-
-    @overload
-    def once(self, event_type: type[E], /) -> Callable[[Handler[E]], Handler[E]]: ...
-    @overload
-    def once(self, event_type: type[E], handler: Handler[E], /) -> Handler[E]: ...
-    def once(self, event_type: type[Any], handler: Any = None, /) -> Any:
-        """Like `on`, for the next event only."""
-        return self._emitter.once(event_type, handler)
-
-    def off(self, event_type: type[E], handler: Handler[E], /) -> None:
-        """Remove a handler; one that is not registered is ignored."""
-        self._emitter.off(event_type, handler)
-
-    def events(self, event_type: type[E], /, *, maxsize: int = 4096) -> EventStream[E]:
-        """The events of one type from now on, as an async iterator and async context manager.
-
-        Over `maxsize` unread events the oldest is dropped, counted and reported; `maxsize=0` sets no bound.
-        """
-        return self._emitter.events(event_type, maxsize=maxsize)
-
-    # --- the session's surroundings (see pump.Host) ---
-
     def _running(self) -> Pump:
         """The pump, on the loop that is running now if nothing binds the client to another."""
         if self._pump is None:
-            backend: Backend = current_backend()
-            self._emitter.bind(backend)
-            perform: dict[type[Order], Callable[[Any], None]] = {}
-            if (store := self._store) is not None:
-                perform[Forget] = lambda order: store.forget(order.keys)
-                perform[Attempted] = lambda order: store.attempted(order.through)
-            self._pump = Pump(self._session, self, backend, eager=True, perform=perform)
+            self._pump = self._around.start()
             if self._responder is not None:
                 self._pump.ask_later(AnswerRequests(), _ignore)
         return self._pump
 
+
+class _Around(Surroundings):
+    """The session's surroundings, and the file of its outbox."""
+
+    store: OutboxStore | None = None
+
+    def perform(self) -> Mapping[type[Order], Callable[[Any], None]]:
+        store = self.store
+        if store is None:
+            return {}
+        return {
+            Forget: lambda order: store.forget(order.keys),
+            Attempted: lambda order: store.attempted(order.through),
+        }
+
     def settle(self) -> None:
-        if self._store is not None:
-            self._store.tidy()
-        state = self._session.state
-        if state == "idle" and self._pump is not None:
-            # A connect failed or was called off. What is left of it does not get the time to close in good order.
-            for link in list(self._pump.links.values()):
-                link.close(1000, "", abort=True)
-        elif state == "closed" and self._winding_down is None and self._pump is not None:
-            self._winding_down = []
-            self._emitter.end_streams()
-            self._pump.backend.spawn(self._wind_down)
+        if self.store is not None:
+            self.store.tidy()
+        super().settle()
 
-    async def _wind_down(self) -> None:
-        pump = self._running()
-        try:
-            with anyio.move_on_after(PATIENCE):
-                await self._emitter.finish()
-                await pump.quiet()
-        finally:
-            if self._store is not None:
-                self._store.close()
-            self._wound_down = True
-            for waiter in self._winding_down or ():
-                if not waiter.done():
-                    waiter.set_result(None)
-
-    def note(self, note: Note) -> None:
-        getattr(self._notes, note.level)(note.message, note.context)
-
-    async def work(self, work: Any) -> str:
-        assert isinstance(work, FetchToken) and self._token_provider is not None  # noqa: PT018
-        return await self._token_provider()
-
-    def open_link(self, number: int, target: str) -> None:
-        pump = self._running()
-        scope = self._dials[number] = pump.backend.cancel_scope()
-
-        async def run() -> None:
-            failure: LinkDown | None = None
-            with scope:
-                try:
-                    await self._open(pump, number, target)
-                except DialError as error:
-                    failure = LinkDown(number, error.code, error.reason)
-                except Exception as error:
-                    failure = LinkDown(number, 1006, type(error).__name__)
-            self._dials.pop(number, None)
-            if failure is not None:
-                pump.feed(failure)
-
-        pump.spawn(run)
-
-    def close_unopened(self, number: int) -> None:
-        if (scope := self._dials.pop(number, None)) is not None:
-            scope.cancel()
-
-    async def _open(self, pump: Pump, number: int, target: str) -> None:
-        parts = urlsplit(target)
-        secure, host = parts.scheme == "wss", parts.hostname or ""
-        port = parts.port or (443 if secure else 80)
-        ws = WebSocket.client(parts.netloc, f"{parts.path}?{parts.query}", random=_mask_keys)
-        tls = None
-        if secure:
-            context = self._ssl_context or await default_context()
-            tls = TlsPipe(context, server_side=False, hostname=host)
-        sock, early = await dial(host, port, proxy_from_environment(host, secure=secure))
-        try:
-            if number not in self._dials:  # called off in the very moment in which it succeeded
-                raise DialError("called off")
-            link = pump.links[number] = Link(number, pump, sock, ws, tls)
-        except BaseException:
-            sock.close()
-            raise
-        link.open(early)
-
-    def http(self, link: Link, request: PlainRequest) -> None:
-        raise AssertionError("a client is never asked")
+    def finished(self) -> None:
+        if self.store is not None:
+            self.store.close()

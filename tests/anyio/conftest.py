@@ -49,7 +49,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorter patience at the end of a connection, for tests in which it runs out and is not the point."""
     monkeypatch.setattr("metered_anyio.sockets.LINGER", 0.2)
     monkeypatch.setattr("metered_anyio.emitter.DRAIN", 0.2)
-    monkeypatch.setattr("metered_anyio.signalling_client.PATIENCE", 0.4)
+    monkeypatch.setattr("metered_anyio.surroundings.PATIENCE", 0.4)
 
 
 def _descriptors() -> set[tuple[str, str]]:
