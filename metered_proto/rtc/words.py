@@ -25,6 +25,9 @@ PeerState: TypeAlias = Literal["idle", "connecting", "connected", "reconnecting"
 ConnectionState: TypeAlias = Literal["connecting", "connected", "disconnected", "failed", "closed"]
 """What an engine says of a connection (W3C WebRTC, RTCPeerConnectionState, without `new`)."""
 
+SectionKind: TypeAlias = Literal["audio", "video", "application"]
+"""What a media section of a description is for (RFC 8866, section 5.14)."""
+
 
 class LocalTrack(msgspec.Struct, frozen=True):
     """A track of ours. `key` is the room's number for it, `track_id` the id on the wire (the msid's).
@@ -236,14 +239,23 @@ class MakeOffer(Work, frozen=True):
     """Bring the senders in line with `tracks`, make an offer, and make it the local description.
 
     Works on a new connection and on one that is up. The result is a `Described`.
+
+    `receive` asks for sections beside those for `tracks`, so that a side with nothing to send can get a call back:
+    one for each audio or video track that the remote is to send, and one `application` for data channels, where no
+    channel of ours has made it already.
     """
 
     pc: int
     tracks: tuple[LocalTrack, ...]
+    receive: tuple[SectionKind, ...] = ()
 
 
 class MakeAnswer(Work, frozen=True):
-    """Take the remote's offer, with our tracks as far as they fit its sections, answer it. Result: `Described`."""
+    """Take the remote's offer, with our tracks as far as they fit its sections, answer it. Result: `Described`.
+
+    An offer of ours that is still out on the same connection gives way to it (rollback, RFC 8829, section 4.1.10.2).
+    Where the connection cannot do that, the work fails, and the machine answers from another connection.
+    """
 
     pc: int
     sdp: str
