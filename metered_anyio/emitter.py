@@ -42,13 +42,18 @@ _handling: ContextVar[tuple[Emitter, ...]] = ContextVar("handling", default=())
 
 
 class Emitter:
-    """Handlers and streams by event class. Naming a base class, `Event` itself say, means all that derive from it."""
+    """Handlers and streams by event class. Naming a base class, `Event` itself say, means all that derive from it.
 
-    def __init__(self, logger: Logger) -> None:
+    With a `parent`, async handlers are run and ended by that one: the objects of one client have an emitter each, and
+    come to their end together.
+    """
+
+    def __init__(self, logger: Logger, parent: Emitter | None = None) -> None:
         self._logger = logger
+        self._parent = parent
         self._entries: list[_Entry] = []
         self._routes: dict[type[Event], tuple[_Entry, ...]] = {}
-        self._backend: Backend | None = None
+        self._backend: Backend | None = None if parent is None else parent._backend
         self._scopes: dict[anyio.CancelScope, None] = {}
         self._idle: list[Waiter[Any]] = []
         self._ended = False
@@ -140,7 +145,7 @@ class Emitter:
             await waiter
 
     def in_handler(self) -> bool:
-        """Whether the current task is running one of this emitter's async handlers."""
+        """Whether the current task is running one of this emitter's async handlers, or one of its children's."""
         return self in _handling.get()
 
     # --- for entries ---
@@ -173,6 +178,9 @@ class Emitter:
 
     def spawn(self, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run a handler's task, to be waited for and cancelled by `finish`."""
+        if self._parent is not None:
+            self._parent.spawn(run)
+            return
         if self._backend is None:
             raise RuntimeError("an emitter has to be bound before it emits")
         scope = self._backend.cancel_scope()
@@ -198,6 +206,12 @@ class Emitter:
         """Report a handler that raised."""
         context = {"event": type(event).__name__, "handler": _name(handler), "error": scrub(repr(error))}
         self._logger.error("a handler raised", context)
+
+    def lost(self) -> None:
+        """Count a drop."""
+        self.dropped += 1
+        if self._parent is not None:
+            self._parent.lost()
 
     def overflowed(self, what: str, event_type: type[Event]) -> None:
         """Report the first drop of a burst."""
@@ -304,7 +318,7 @@ class EventStream(Generic[E]):
         if self._maxsize and len(self._waiting) >= self._maxsize:
             self._waiting.popleft()
             self.dropped += 1
-            self._emitter.dropped += 1
+            self._emitter.lost()
             if not self._burst:
                 self._emitter.overflowed("an event stream", self._event_type)
             self._burst += 1
@@ -382,7 +396,7 @@ class _QueueEntry:
             self._emitter.spent(self)
         if len(self._queue) >= HANDLER_QUEUE:
             self._queue.popleft()
-            self._emitter.dropped += 1
+            self._emitter.lost()
             if not self._burst:
                 self._emitter.overflowed("the queue of an async handler", self.event_type)
             self._burst += 1

@@ -26,6 +26,7 @@ class Emitting:
         A sync handler runs inline. An async one runs in the background, one event after the other in order, or,
         if `concurrent`, as many at a time as there are events. What a handler raises is logged.
         """
+        self._wanted(event_type)
         return self._emitter.on(event_type, handler, concurrent=concurrent)
 
     @overload
@@ -34,6 +35,7 @@ class Emitting:
     def once(self, event_type: type[E], handler: Handler[E], /) -> Handler[E]: ...
     def once(self, event_type: type[Any], handler: Any = None, /) -> Any:
         """Like `on`, for the next event only."""
+        self._wanted(event_type)
         return self._emitter.once(event_type, handler)
 
     def off(self, event_type: type[E], handler: Handler[E], /) -> None:
@@ -45,4 +47,8 @@ class Emitting:
 
         Over `maxsize` unread events the oldest is dropped, counted and reported; `maxsize=0` sets no bound.
         """
+        self._wanted(event_type)
         return self._emitter.events(event_type, maxsize=maxsize)
+
+    def _wanted(self, event_type: object) -> None:
+        """Somebody is about to listen. For those who have kept something for whoever listens first."""

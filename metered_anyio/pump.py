@@ -18,7 +18,7 @@ from metered_anyio.backend import Backend, Waiter
 from metered_anyio.clock import Clock
 from metered_anyio.sockets import Link
 from metered_proto.facts import Asked, EffectDone, Fact, LinkAsked, Withdrawn, Woken
-from metered_proto.machine import Machine
+from metered_proto.machine import Machine, Micros
 from metered_proto.orders import (
     Abandon,
     AcceptLink,
@@ -106,6 +106,8 @@ class Pump:
         self._host = host
         self._alarm = backend.alarm(self._on_alarm)
         self._facts: deque[Fact] = deque()
+        self._orders: deque[list[Order]] = deque()  # those that `ask_now` could not let be carried out at once
+        self._now: Micros = 0
         self._busy = False
         self._unflushed: list[Link] = []
         self._pass_scheduled = False
@@ -182,6 +184,24 @@ class Pump:
         self._later[self._ops] = answered
         self.feed(Asked(self._ops, call))
 
+    def ask_now(self, call: Any) -> Any:
+        """Ask the machine for something that it answers at once, also from inside a handler; return or raise that.
+
+        What else it orders takes its turn behind the orders that are being carried out.
+        """
+        self._ops += 1
+        now = self._now if self._busy else self.clock.now()
+        orders = self.machine.handle(now, Asked(self._ops, call))
+        (answer,) = (order for order in orders if isinstance(order, Answer) and order.op == self._ops)
+        self._orders.append([order for order in orders if order is not answer])
+        if not self._busy:
+            self._work_off()
+            if not self._pass_scheduled:
+                self._schedule_pass()
+        if answer.error is not None:
+            raise answer.error
+        return answer.value
+
     def spawn(self, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run a task in the background; `quiet` waits for it. It must not raise."""
         self._tasks += 1
@@ -216,11 +236,12 @@ class Pump:
 
     def _work_off(self) -> None:
         self._busy = True
-        facts, perform, handle, tell = self._facts, self._perform, self.machine.handle, self._host.tell
-        now = self.clock.now()  # what is dealt with together happens at the same time
+        facts, orders, perform = self._facts, self._orders, self._perform
+        handle, tell = self.machine.handle, self._host.tell
+        now = self._now = self.clock.now()  # what is dealt with together happens at the same time
         try:
-            while facts:
-                for order in handle(now, facts.popleft()):
+            while facts or orders:
+                for order in orders.popleft() if orders else handle(now, facts.popleft()):
                     if isinstance(order, Tell):  # the most frequent by far, so spared the detour
                         tell(order.event)
                     else:
