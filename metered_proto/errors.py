@@ -20,7 +20,10 @@
     ├── MeteredPeerReplaceTrackError    succeeded, failed
     ├── ReconcileTimeoutError
     ├── IceRecoveryExhaustedError       attempts
-    └── DataChannelOverflowError        queued, cap
+    ├── DataChannelOverflowError        queued, cap
+    ├── DataChannelOversizedError       size, cap
+    ├── DataChannelClosedError          ready_state
+    └── WebRtcMissingError              what was asked for needs a library that is not installed
 
 Codes and fields are stable, messages are for people. Two errors of one class with equal fields are equal, so
 that what a machine answers can be compared, recorded and replayed.
@@ -259,3 +262,28 @@ class DataChannelOverflowError(MeteredRealtimeError):
         super().__init__(f"{queued} sends are waiting, the cap is {cap}")
         self.queued = queued
         self.cap = cap
+
+
+class DataChannelOversizedError(MeteredRealtimeError):
+    """A message of `size` bytes can never be sent on a data channel that buffers at most `cap`."""
+
+    fields = ("size", "cap")
+
+    def __init__(self, size: int, cap: int) -> None:
+        super().__init__(f"the message has {size} bytes, the data channel buffers at most {cap}")
+        self.size = size
+        self.cap = cap
+
+
+class DataChannelClosedError(MeteredRealtimeError):
+    """The data channel is `closing` or `closed`: the message was not sent."""
+
+    fields = ("ready_state",)
+
+    def __init__(self, ready_state: str = "closed") -> None:
+        super().__init__(f"the data channel is {ready_state}")
+        self.ready_state = ready_state
+
+
+class WebRtcMissingError(MeteredRealtimeError, ImportError):
+    """Media and data channels need a library that is not installed; the message says how to install it."""

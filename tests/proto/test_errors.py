@@ -14,7 +14,9 @@ from table_kit import each_row
 from metered_proto import errors
 from metered_proto.errors import (
     AckTimeoutError,
+    DataChannelClosedError,
     DataChannelOverflowError,
+    DataChannelOversizedError,
     DisconnectedError,
     IceRecoveryExhaustedError,
     LocalProtocolError,
@@ -35,6 +37,7 @@ from metered_proto.errors import (
     ServerRequestError,
     SignallingConnectError,
     SignallingError,
+    WebRtcMissingError,
 )
 
 SAMPLES: list[tuple[MeteredRealtimeError, str]] = [
@@ -65,6 +68,9 @@ SAMPLES: list[tuple[MeteredRealtimeError, str]] = [
     (ReconcileTimeoutError("no snapshot"), "no snapshot"),
     (IceRecoveryExhaustedError(9), "the connection could not be recovered in 9 attempts"),
     (DataChannelOverflowError(256, 256), "256 sends are waiting, the cap is 256"),
+    (DataChannelOversizedError(9, 8), "the message has 9 bytes, the data channel buffers at most 8"),
+    (DataChannelClosedError("closing"), "the data channel is closing"),
+    (WebRtcMissingError("pip install it"), "pip install it"),
 ]
 
 ALL = [
