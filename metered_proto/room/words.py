@@ -8,6 +8,7 @@ import msgspec
 
 from metered_proto.events import Event
 from metered_proto.rtc.words import ChannelOptions, LocalTrack
+from metered_proto.wire.channels import check_channel, is_pattern
 
 RoomState: TypeAlias = Literal["idle", "joining", "joined", "reconnecting", "leaving", "closed"]
 
@@ -17,10 +18,20 @@ class RoomCall(msgspec.Struct, frozen=True, tag=True):
 
 
 class Join(RoomCall, frozen=True):
-    """Connect and subscribe. Answered on the subscribe's acknowledgement."""
+    """Connect and subscribe. Answered on the subscribe's acknowledgement.
+
+    Raises `TypeError` or `ValueError` for what is no name of a channel; a pattern is none: nobody is present there.
+    """
 
     channel: str
     include_sender_metadata: bool = False
+
+    def __post_init__(self) -> None:
+        check_channel(self.channel)
+        if is_pattern(self.channel):
+            raise ValueError("a room's name must not hold a *: a pattern has no members")
+        if not isinstance(self.include_sender_metadata, bool):
+            raise TypeError("include_sender_metadata must be True or False")
 
 
 class Leave(RoomCall, frozen=True):
