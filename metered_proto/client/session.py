@@ -218,6 +218,12 @@ class ClientSession(Composite):
         self.max_message_size = DEFAULT_MAX_MESSAGE_SIZE
         self.ice_servers: tuple[IceServer, ...] = ()
 
+    def successor(self, entropy: Entropy) -> ClientSession:
+        """An idle session like this one, which is closed. It numbers links and effects on from here."""
+        session = ClientSession(self._settings, entropy)
+        session._links, session._effects = self._links, self._effects
+        return session
+
     # --- what can be asked of it at any time ---
 
     @property
