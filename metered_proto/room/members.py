@@ -54,7 +54,10 @@ class PeerMachine(Machine, Protocol):
 
 
 class MakePeer(Protocol):
-    """Where a room gets the machine for a new member from. The way to the peer is not there before its `LinkUp(0)`."""
+    """Where a room gets the machine for a new member from.
+
+    The way to the peer is there in the beginning. After a `LinkDown(0)` it is there again with the next `Reconcile`.
+    """
 
     def __call__(
         self,

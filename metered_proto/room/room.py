@@ -785,7 +785,6 @@ class Room:
     def _reconcile(self, now: Micros, member: Member, replace: bool, orders: list[Order]) -> None:
         member.polite = self._gives_way_to(member.peer_id)
         self._ask_member(now, member, Reconcile(member.polite, replace), orders)
-        self._to_member(now, member, LinkUp(0), orders)
 
     def _gives_way_to(self, peer_id: str) -> bool:
         assert self._roster.own_id is not None
@@ -804,7 +803,6 @@ class Room:
         member = Member(number, peer_id, machine, polite)
         self._members.add(member)
         orders.append(Tell(MemberJoined(peer_id, self._roster.metadata(peer_id))))
-        self._to_member(now, member, LinkUp(0), orders)
         if self._tracks:
             self._ask_member(now, member, SetTracks(self._tracks.all), orders)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from metered_proto.entropy import Entropy
 from metered_proto.events import IceServer, StateChange
-from metered_proto.facts import Asked, Fact, LinkDown, LinkUp, Woken
+from metered_proto.facts import Asked, Fact, LinkDown, Woken
 from metered_proto.machine import Deadline, Micros
 from metered_proto.orders import Answer, Order, Tell
 from metered_proto.rtc.options import RtcOptions
@@ -53,7 +53,7 @@ class ScriptedPeer:
         self.state: PeerState = "idle"
         self.pc: int | None = None
         self.deadline: Deadline | None = None
-        self.link_up = False
+        self.link_up = True
         self.received: int | None = 0
         self.swaps: str = "succeed"
         """What becomes of a `SwapTrack`: "succeed", "fail" or "wait"."""
@@ -81,21 +81,11 @@ class ScriptedPeer:
     def signals(self) -> list[Signal]:
         return [fact.signal for fact in self.facts if isinstance(fact, SignalCame)]
 
-    @property
-    def links(self) -> list[str]:
-        """The way to the remote, as it was told: up, down."""
-        return [
-            "up" if isinstance(fact, LinkUp) else "down" for fact in self.facts if isinstance(fact, LinkUp | LinkDown)
-        ]
-
     def handle(self, now: Micros, fact: Fact) -> list[Order]:
         assert self.state != "closed" or not isinstance(fact, Asked), "asked after its end"
         self.facts.append(fact)
         orders, self.says = self.says, []
         match fact:
-            case LinkUp(0):
-                assert not self.link_up
-                self.link_up = True
             case LinkDown(0):
                 assert self.link_up
                 self.link_up = False
@@ -128,6 +118,7 @@ class ScriptedPeer:
                 return [Answer(op, error=self.error if self.swaps == "fail" else None)]
             case Reconcile(polite):
                 self.polite = polite
+                self.link_up = True
                 return [Answer(op)]
             case SetIce(servers):
                 self.servers = servers
