@@ -33,6 +33,12 @@ from metered_proto.websocket_events import Heard as ControlFrame
 WRITE_SIZE = 65_536
 """Bytes up to which small pieces are joined to one write."""
 
+SMALL = 512
+SHORT_READ_SIZE = 8192
+"""As long as a guest's messages are small, a server reads few of them at once: then the answers to some are on their way
+while it reads the next. A guest with hundreds in flight would otherwise take turns with it, instead of working beside
+it. Larger messages come few at a time anyway, and short reads would cut them up."""
+
 LINGER = 1.0
 """Seconds that a closing link waits for the other end."""
 
@@ -74,6 +80,7 @@ class Link:
         "_linger",
         "_out",
         "_owed",
+        "_read_size",
         "_reader",
         "_reported",
         "_sock",
@@ -100,6 +107,7 @@ class Link:
         self.number = number
         self.address = guest or ""
         self._driver = driver
+        self._read_size = READ_SIZE
         self._sock: socket.socket | None = sock
         self._ws = ws
         self._tls = tls
@@ -276,7 +284,7 @@ class Link:
         if self._sock is None:
             return
         try:
-            data = self._sock.recv(READ_SIZE)
+            data = self._sock.recv(self._read_size)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
@@ -306,6 +314,8 @@ class Link:
         for event in events:
             match event:
                 case Messages(payloads):
+                    if self.address:
+                        self._read_size = SHORT_READ_SIZE if len(payloads[0]) < SMALL else READ_SIZE
                     if not self._closing:
                         self._driver.feed(Received(self.number, payloads))
                 case ControlFrame():

@@ -16,6 +16,7 @@ from metered_anyio.backend import Backend, Waiter, current_backend
 from metered_anyio.dial import DialError, dial, proxy_from_environment
 from metered_anyio.emitter import Emitter
 from metered_anyio.logger import ContainedLogger, NoopLogger
+from metered_anyio.masker import quickest_masker
 from metered_anyio.options import SignallingClientOptions
 from metered_anyio.pump import Pump
 from metered_anyio.sockets import Link
@@ -61,6 +62,7 @@ class Surroundings:
         self._token_provider = options.token_provider
         self._ssl_context = options.ssl_context
         self._dials: dict[int, anyio.CancelScope] = {}
+        self._masker = quickest_masker()
         self._winding_down: list[Waiter[Any]] | None = None  # who waits for it; empty once it is over
         self._wound_down = False
 
@@ -162,7 +164,7 @@ class Surroundings:
         parts = urlsplit(target)
         secure, host = parts.scheme == "wss", parts.hostname or ""
         port = parts.port or (443 if secure else 80)
-        ws = WebSocket.client(parts.netloc, f"{parts.path}?{parts.query}", random=_mask_keys)
+        ws = WebSocket.client(parts.netloc, f"{parts.path}?{parts.query}", random=_mask_keys, mask=self._masker)
         tls = None
         if secure:
             context = self._ssl_context or await default_context()

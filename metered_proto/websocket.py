@@ -24,7 +24,7 @@ from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
 
 from metered_proto.errors import LocalProtocolError
-from metered_proto.masking import MaskKeys, RandomBytes, mask, xor
+from metered_proto.masking import Masker, MaskKeys, RandomBytes, mask, xor
 from metered_proto.upgrade import ClientUpgrade, ServerUpgrade
 from metered_proto.websocket_events import (
     Closed,
@@ -98,15 +98,16 @@ class WebSocket:
     noticed yet, it says nothing and returns b"".
     """
 
-    __slots__ = ("_buffer", "_client", "_limit", "_need", "_odd", "_random", "_state", "_upgrade")
+    __slots__ = ("_buffer", "_client", "_limit", "_mask", "_need", "_odd", "_random", "_state", "_upgrade")
 
     def __init__(
-        self, upgrade: ClientUpgrade | ServerUpgrade, random: RandomBytes | None, max_message_size: int
+        self, upgrade: ClientUpgrade | ServerUpgrade, random: RandomBytes | None, max_message_size: int, mask: Masker
     ) -> None:
         self._upgrade: ClientUpgrade | ServerUpgrade | None = upgrade
         self._client = random is not None
         self._random = random
         self._limit = max_message_size
+        self._mask = mask
         self._state = _CONNECTING
         self._odd: _Odd | None = None
         self._buffer: bytearray | None = None
@@ -123,6 +124,7 @@ class WebSocket:
         origin: str | None = None,
         headers: Sequence[tuple[str, str]] = (),
         max_message_size: int = MAX_MESSAGE_SIZE,
+        mask: Masker = mask,
     ) -> WebSocket:
         """The client's end. `host` is the `Host` header, `target` path and query, credential and all.
 
@@ -130,12 +132,14 @@ class WebSocket:
         a process, makes that cheap. Raises `ValueError` for what cannot stand in an HTTP request.
         """
         upgrade = ClientUpgrade(host, target, random=random, origin=origin, headers=headers)
-        return cls(upgrade, random, max_message_size)
+        return cls(upgrade, random, max_message_size, mask)
 
     @classmethod
-    def server(cls, *, max_message_size: int = MAX_MESSAGE_SIZE, max_body: int = MAX_BODY) -> WebSocket:
+    def server(
+        cls, *, max_message_size: int = MAX_MESSAGE_SIZE, max_body: int = MAX_BODY, mask: Masker = mask
+    ) -> WebSocket:
         """The server's end. `max_body` bounds the body of a request that turns out to be plain HTTP."""
-        return cls(ServerUpgrade(max_body=max_body), None, max_message_size)
+        return cls(ServerUpgrade(max_body=max_body), None, max_message_size, mask)
 
     @property
     def state(self) -> State:
@@ -195,24 +199,38 @@ class WebSocket:
         if self._random is None:
             return server_text_frame(payload)
         key = self._random(4)
-        return _header(_TEXT, 0x80, len(payload)) + key + mask(payload, key)
+        return _header(_TEXT, 0x80, len(payload)) + key + self._mask(payload, key)
 
     def frames(self, payloads: Sequence[bytes]) -> bytes:
         """Text messages, each in a frame of its own: the same bytes as from `frame`, but for the keys.
 
-        Small ones are masked many in one stroke, which halves what they cost. Large ones gain nothing by it, and
-        numbers of a megabyte would cost more than they save.
+        Without a compiled masker, small ones are masked many in one stroke, which halves what they cost. Large ones
+        gain nothing by it, and numbers of a megabyte would cost more than they save.
         """
         if len(payloads) == 1:
             return self.frame(payloads[0])
         if self._state is not _OPEN:
             return self._unsaid()
-        if self._random is None or max(map(len, payloads), default=0) > _SMALL:
-            return b"".join([self.frame(payload) for payload in payloads])
+        if self._random is None:
+            return b"".join(map(server_text_frame, payloads))
+        if self._mask is not mask or max(map(len, payloads), default=0) > _SMALL:
+            return self._mask_each(payloads, self._random)
         if len(payloads) > _STROKE:
             rows = range(0, len(payloads), _STROKE)
             return b"".join([self._mask_together(payloads[row : row + _STROKE], self._random) for row in rows])
         return self._mask_together(payloads, self._random)
+
+    def _mask_each(self, payloads: Sequence[bytes], random: RandomBytes) -> bytes:
+        keys, mask = random(4 * len(payloads)), self._mask
+        frames: list[bytes] = []
+        at = 0
+        for payload in payloads:
+            key = keys[at : at + 4]
+            at += 4
+            size = len(payload)
+            header = _SMALL_TEXT[size] if size <= _SMALL else _header(_TEXT, 0x80, size)
+            frames += (header, key, mask(payload, key))
+        return b"".join(frames)
 
     def _mask_together(self, payloads: Sequence[bytes], random: RandomBytes) -> bytes:
         keys = random(4 * len(payloads))
@@ -349,7 +367,9 @@ class WebSocket:
 
     def _peel(self, data: bytes, position: int, payloads: list[str | bytes]) -> int:
         """Take the plain frames off; return where they end."""
-        return (_peel_unmasked if self._client else _peel_masked)(data, position, self._limit, payloads)
+        if self._client:
+            return _peel_unmasked(data, position, self._limit, payloads)
+        return _peel_masked(data, position, self._limit, payloads, self._mask)
 
     def _judge(self, odd: _Odd, piece: bytes, batch: _Batch) -> None:
         """Hand a piece of one frame to wsproto, and carry out what it says."""
@@ -510,7 +530,7 @@ def _peel_unmasked(data: bytes, position: int, limit: int, payloads: list[str | 
     return position
 
 
-def _peel_masked(data: bytes, position: int, limit: int, payloads: list[str | bytes]) -> int:
+def _peel_masked(data: bytes, position: int, limit: int, payloads: list[str | bytes], mask: Masker) -> int:
     """Append the plain frames of a client from `position` on; return where they end."""
     end = len(data)
     while position + 6 <= end and data[position] == _TEXT:

@@ -22,6 +22,7 @@ import msgspec
 
 from metered_anyio.backend import Alarm, Watch, current_backend
 from metered_anyio.logger import ContainedLogger, Logger, NoopLogger
+from metered_anyio.masker import quickest_masker
 from metered_anyio.pump import Pump
 from metered_anyio.sockets import Link
 from metered_anyio.tls import TlsPipe
@@ -88,6 +89,7 @@ class RelayServer:
         self._ssl_context = ssl_context
         self._logger = ContainedLogger(NoopLogger() if logger is None else logger)
         self._notes = self._logger.of("metered_proto")
+        self._masker = quickest_masker()
         self._machine: Relay | None = None
         self._pump: Pump | None = None
         self._listener: socket.socket | None = None
@@ -255,7 +257,7 @@ class RelayServer:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._links += 1
         tls = None if self._ssl_context is None else TlsPipe(self._ssl_context, server_side=True)
-        ws = WebSocket.server(max_message_size=self._settings.limits.max_frame)
+        ws = WebSocket.server(max_message_size=self._settings.limits.max_frame, mask=self._masker)
         link = pump.links[self._links] = Link(self._links, pump, sock, ws, tls, guest=address)
         self._silent.append((pump.backend.time() + HANDSHAKE_TIMEOUT, link))
         if len(self._silent) == 1 and self._impatience is not None:

@@ -7,6 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 from table_kit import each_row
+from websockets.speedups import apply_mask
 from wsproto.frame_protocol import XorMaskerSimple
 
 from metered_proto.masking import MaskKeys, mask
@@ -41,6 +42,13 @@ def test_short_payloads_agree_with_wsproto(payload: bytes, key: bytes) -> None:
 def test_both_ways_of_masking_agree(size: int) -> None:
     payload, key = random.Random(size).randbytes(size), b"\x01\x80\xff\x00"
     assert mask(payload, key) == bytes(byte ^ key[i % 4] for i, byte in enumerate(payload))
+
+
+@each_row("size", [0, 1, 3, 4, 7, 8, 125, 4097, 70_001])
+def test_the_compiled_masker_agrees(size: int) -> None:
+    payload, key = random.Random(size).randbytes(size), b"\x01\x80\xff\x00"
+    assert apply_mask(payload, key) == mask(payload, key)
+    assert type(apply_mask(payload, key)) is bytes
 
 
 def test_a_pool_asks_its_source_rarely_and_repeats_nothing() -> None:

@@ -24,7 +24,7 @@ from wsproto.connection import Connection, ConnectionType
 from wsproto.events import CloseConnection, Message, Ping, TextMessage
 
 from metered_proto.errors import LocalProtocolError
-from metered_proto.masking import mask
+from metered_proto.masking import Masker, mask
 from metered_proto.websocket import (
     TRANSITIONS,
     Closed,
@@ -801,6 +801,11 @@ def test_mask_keys_serve_many_clients() -> None:
     assert len({client.open() for client in clients}) == 3
 
 
+def slow_mask(payload: bytes, key: bytes) -> bytes:
+    """A masker that somebody brought."""
+    return bytes(byte ^ key[at % 4] for at, byte in enumerate(payload))
+
+
 class TestFramesTogether:
     """`frames` says the same as `frame` for each, with other keys."""
 
@@ -821,8 +826,26 @@ class TestFramesTogether:
         if not payloads:
             assert sender.frames(payloads) == b""
 
-    def test_each_has_a_key_of_its_own(self) -> None:
-        client, _ = connect()
+    @each_row("sizes", [[0], [0, 1, 125, 126, 127], [1024, 1025], [65_535, 65_536, 3], [7] * 300])
+    def test_a_masker_that_is_brought_changes_nothing(self, sizes: list[int]) -> None:
+        client = WebSocket.client("h", "/", random=source(7), mask=slow_mask)
+        plain, server = WebSocket.client("h", "/", random=source(7)), WebSocket.server(mask=slow_mask)
+        server.receive(client.open())
+        answer, _ = server.accept()
+        client.receive(answer)
+        plain.open()
+        plain.receive(answer)
+        payloads = [bytes(33 + (index + at) % 90 for at in range(size)) for index, size in enumerate(sizes)]
+        sent = client.frames(payloads)
+        assert sent == plain.frames(payloads)
+        assert server.receive(sent) == [Messages([payload.decode() for payload in payloads])]
+        assert client.frame(b"one more") == plain.frame(b"one more")
+
+    @each_row("masker", [mask, slow_mask])
+    def test_each_has_a_key_of_its_own(self, masker: Masker) -> None:
+        client, server = WebSocket.client("h", "/", random=source(), mask=masker), WebSocket.server()
+        server.receive(client.open())
+        client.receive(server.accept()[0])
         sent = client.frames([b"same"] * 100)
         keys = {sent[at + 2 : at + 6] for at in range(0, len(sent), 10)}
         assert len(keys) == 100

@@ -16,7 +16,14 @@ from hypothesis import strategies as st
 from table_kit import each_row
 
 from metered_proto.events import Direct, Message, Presence, PresencePeer
-from metered_proto.wire.codec import Malformed, decode_client_frame, decode_server_frame, encode_data, encode_frame
+from metered_proto.wire.codec import (
+    Malformed,
+    decode_client_frame,
+    decode_server_frame,
+    decode_server_frames,
+    encode_data,
+    encode_frame,
+)
 from metered_proto.wire.messages import (
     Ack,
     ErrorFrame,
@@ -163,6 +170,23 @@ class TestServersFrames:
     def test_where_the_frame_has_to_be_mended_data_is_still_as_it_came(self) -> None:
         text = '{"type":"direct","from":"p","data":{"metadata":5,"fromMetadata":null},"fromMetadata":5}'
         assert decode_server_frame(text) == Direct("p", {"metadata": 5, "fromMetadata": None})
+
+
+class TestOneRead:
+    @each_row(
+        "texts",
+        [
+            [],
+            ['{"type":"pong"}'],
+            ['{"type":"pong"}', '{"type":"ack","requestId":"1"}'] * 3,
+            ['{"type":"pong"}', "rubbish", '{"type":"ack","requestId":"1"}'],
+            ['{"type":"pong"}', b'{"type":"pong"}'],
+            ['{"type":"ack","requestId":"1"}', '{"type":"ack","requestId":"\\ud800"}'],
+            ['{"type":"pong"}', "[" * 100_000],
+        ],
+    )
+    def test_each_is_read_as_if_it_came_alone(self, texts: list[str | bytes]) -> None:
+        assert decode_server_frames(texts) == [decode_server_frame(text) for text in texts]
 
 
 class TestClientsFrames:
