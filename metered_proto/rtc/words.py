@@ -149,7 +149,7 @@ class SetIce(RtcCall, frozen=True):
 
 
 class Reconcile(RtcCall, frozen=True):
-    """The relay was lost and is back, and the remote is (still) in the room. Answered at once.
+    """The relay was lost and is back, and the remote is (still) in the room. Answered at once. It implies `LinkUp`.
 
     `polite` is our part from now on, `replace` says that we are strangers to the remote (our id changed), so that
     even a connection that is up is replaced. Otherwise one that is up is kept.
@@ -243,11 +243,20 @@ class MakeOffer(Work, frozen=True):
     `receive` asks for sections beside those for `tracks`, so that a side with nothing to send can get a call back:
     one for each audio or video track that the remote is to send, and one `application` for data channels, where no
     channel of ours has made it already.
+
+    `like` is the remote's last description on the connection that this one replaces. A remote that rebuilds its own
+    takes any offer. A browser keeps its connection and restarts ICE on it, so it refuses an offer unless it has all
+    the sections that there were, in their order, under their `mid`s, and with the same ids of header extensions.
     """
 
     pc: int
     tracks: tuple[LocalTrack, ...]
     receive: tuple[SectionKind, ...] = ()
+    like: str | None = None
+
+    def __repr__(self) -> str:
+        like = None if self.like is None else f"<{len(self.like)} characters>"
+        return f"MakeOffer(pc={self.pc}, tracks={self.tracks}, receive={self.receive}, like={like})"
 
 
 class MakeAnswer(Work, frozen=True):

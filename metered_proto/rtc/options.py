@@ -1,0 +1,55 @@
+"""How an `RtcPeer` behaves in time. Frozen, and validated when made."""
+
+from __future__ import annotations
+
+import msgspec
+
+from metered_proto.settings import check_duration
+
+
+class RtcOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Durations are float seconds.
+
+    `relay_only`: no other candidates than those of the TURN server.
+    `impolite_wait`, `polite_wait`: how long either side waits for the remote's first offer on a connection before it
+    makes one. Nobody offers at once, because browsers do: where an offer of ours meets one that a browser has only
+    just made, Chromium rolls back and may never gather a candidate again.
+    `ask_delay`: how long a side that has nothing to send waits for a lost call to come back before it asks for it.
+    `answer_timeout`: an offer that is not answered is said again after this, then after twice as long, and so on.
+    `attempt_timeout`: how long a connection may take to come up, and an engine to describe one.
+    `rebuild_delays`: before each rebuild of a lost connection; when they are used up, it is over.
+    `disconnected_timeout`: how long a connection may be `disconnected` before it counts as failed.
+    `follow_interval`: what the remote rebuilds, ours follows at most so often.
+    `stream_timeout`: streams that a rebuilt connection does not bring back within this time are gone.
+    """
+
+    relay_only: bool = False
+    impolite_wait: float = 0.1
+    polite_wait: float = 0.18
+    ask_delay: float = 1.0
+    answer_timeout: float = 3.0
+    attempt_timeout: float = 15.0
+    rebuild_delays: tuple[float, ...] = (0, 1, 2, 4, 8, 16, 30, 30, 30)
+    disconnected_timeout: float = 5.0
+    follow_interval: float = 2.0
+    stream_timeout: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.relay_only, bool):
+            raise TypeError("relay_only must be True or False")
+        for name in (
+            "impolite_wait",
+            "polite_wait",
+            "ask_delay",
+            "answer_timeout",
+            "attempt_timeout",
+            "disconnected_timeout",
+            "follow_interval",
+            "stream_timeout",
+        ):
+            check_duration(name, getattr(self, name))
+        if not self.rebuild_delays:
+            raise ValueError("rebuild_delays must hold at least one delay")
+        for delay in self.rebuild_delays:
+            if delay != 0:
+                check_duration("rebuild_delays", delay)

@@ -1,0 +1,142 @@
+"""The tracks and streams of a remote, read from its descriptions.
+
+A track is a media section that its author sends in and that we take (RFC 8829, section 5.10). What it is called, and
+to which stream it belongs, the section's `a=msid` says (RFC 8830). A stream is there as long as any of its tracks is.
+
+When a connection is replaced its tracks end, but its streams do not: they are awaited. Those that come are told of
+again, with their new tracks, and those that do not are gone when somebody says so (`give_up`).
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from metered_proto.orders import Order, Tell
+from metered_proto.rtc.words import (
+    EndTrack,
+    Numbers,
+    SectionKind,
+    StreamGone,
+    StreamSeen,
+    TakeTrack,
+    TrackGone,
+    TrackSeen,
+)
+from metered_proto.wire.sdp import MediaSection, SdpFacts, track_ids
+from metered_proto.wire.signals import TrackKind, TrackMetaCache
+
+
+class ReceivedTrack(msgspec.Struct, frozen=True):
+    """A track that is being received, under the room's number for it."""
+
+    number: int
+    kind: TrackKind
+    stream_id: str | None
+
+
+class ReceivedTracks:
+    """What a remote sends."""
+
+    __slots__ = ("_awaited", "_metadata", "_numbers", "_tracks", "kinds")
+
+    def __init__(self, numbers: Numbers, metadata: TrackMetaCache) -> None:
+        self._numbers = numbers
+        self._metadata = metadata
+        self._tracks: dict[str, ReceivedTrack] = {}
+        self._awaited: dict[str, None] = {}  # streams whose connection is gone
+        self.kinds: tuple[SectionKind, ...] = ()
+        """What the sections of the last description were for that brought something."""
+
+    @property
+    def awaits(self) -> bool:
+        """Whether streams of an earlier connection have not come back yet."""
+        return bool(self._awaited)
+
+    def described(self, pc: int, remote: SdpFacts, local: SdpFacts) -> list[Order]:
+        """Both sides of a connection are described, anew perhaps. What went comes first, then what came."""
+        taken = _taken_sections(local)
+        sent: dict[str, MediaSection] = {}
+        for section in remote.media:
+            mid = section.mid
+            if mid is not None and mid not in sent and mid in taken and _brings_a_track(section):
+                sent[mid] = section
+        application = any(s.kind == "application" and not s.rejected and s.mid in taken for s in remote.media)
+        self.kinds = (
+            *("audio" if section.kind == "audio" else "video" for section in sent.values()),
+            *(("application",) if application else ()),
+        )
+        orders: list[Order] = []
+        before = self._streams
+        for mid, track in list(self._tracks.items()):
+            # A section that carries another stream than before carries another track, too. Another track id alone
+            # says nothing: a sender may exchange what it sends at any time (RTCRtpSender.replaceTrack).
+            if mid not in sent or _stream_of(sent[mid]) != track.stream_id:
+                del self._tracks[mid]
+                orders += [EndTrack(track.number), Tell(TrackGone(track.number))]
+        coming = {_stream_of(section) for section in sent.values()}
+        orders += [Tell(StreamGone(stream)) for stream in before if stream not in coming]
+        present = self._streams
+        signalled = track_ids(remote)
+        for mid, section in sent.items():
+            if mid not in self._tracks:
+                orders += self._take(pc, mid, section, present, before, signalled)
+        return orders
+
+    def end(self) -> list[Order]:
+        """The connection goes. Its tracks end, its streams are awaited."""
+        orders: list[Order] = []
+        for track in self._tracks.values():
+            orders += [EndTrack(track.number), Tell(TrackGone(track.number))]
+        self._awaited.update(self._streams)
+        self._tracks.clear()
+        return orders
+
+    def give_up(self) -> list[Order]:
+        """What has not come back will not come back."""
+        gone = list(self._awaited)
+        self._awaited.clear()
+        return [Tell(StreamGone(stream)) for stream in gone]
+
+    @property
+    def _streams(self) -> dict[str, None]:
+        return {track.stream_id: None for track in self._tracks.values() if track.stream_id is not None}
+
+    def _take(
+        self,
+        pc: int,
+        mid: str,
+        section: MediaSection,
+        present: dict[str, None],
+        before: dict[str, None],
+        signalled: frozenset[str],
+    ) -> list[Order]:
+        kind: TrackKind = "audio" if section.kind == "audio" else "video"
+        stream = _stream_of(section)
+        track_id = section.msids[0].track_id if section.msids else None
+        metadata = self._metadata.lookup(track_id, None, stream, kind, signalled)
+        number = self._numbers.next()
+        self._tracks[mid] = ReceivedTrack(number, kind, stream)
+        orders: list[Order] = [TakeTrack(pc, mid, number, kind, track_id or "")]
+        if stream is not None and stream not in present:
+            present[stream] = None
+            self._awaited.pop(stream, None)
+            if stream not in before:
+                orders.append(Tell(StreamSeen(stream, metadata)))
+        return [*orders, Tell(TrackSeen(number, kind, stream, metadata))]
+
+
+def _taken_sections(local: SdpFacts) -> frozenset[str | None]:
+    """The mids of the sections in which our description lets the remote send."""
+    return frozenset(
+        section.mid
+        for section in local.media
+        if not section.rejected and (section.kind == "application" or section.direction in ("sendrecv", "recvonly"))
+    )
+
+
+def _brings_a_track(section: MediaSection) -> bool:
+    return section.kind in ("audio", "video") and not section.rejected and section.direction in ("sendrecv", "sendonly")
+
+
+def _stream_of(section: MediaSection) -> str | None:
+    return section.msids[0].stream_id if section.msids else None
