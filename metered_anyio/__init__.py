@@ -1,16 +1,36 @@
-"""The core on anyio: a signalling client and a relay for asyncio and trio."""
+"""The core on anyio: rooms of peers, a signalling client and a relay, for asyncio and trio."""
 
+from metered_anyio.data_channel import DataChannel
 from metered_anyio.emitter import EventStream
 from metered_anyio.logger import Logger, NoopLogger, StdlibLogger
+from metered_anyio.media_stream import MediaStream, StreamMetadata
+from metered_anyio.metered_peer import MeteredPeer, MeteredPeerState
 from metered_anyio.options import SignallingClientOptions, TokenProviderFn
 from metered_anyio.receipt import Receipt
+from metered_anyio.remote_peer import RemotePeer
+from metered_anyio.room_events import (
+    DataChannelOpened,
+    DCClose,
+    DCError,
+    DCMessage,
+    DCOpen,
+    PeerJoined,
+    PeerLeft,
+    StreamAdded,
+    StreamRemoved,
+    Track,
+)
+from metered_anyio.room_stats import RoomStats
+from metered_anyio.rtc.engine import CandidateStats, ConnectionStats, PeerConnectionError, TrackStats
 from metered_anyio.signalling_client import SignallingClient, SignallingClientState
 from metered_anyio.stats import ClientStats, OutboxStats
 from metered_proto.client.deduplicator import Deduplicator, Delivery
 from metered_proto.client.outbox import Delivered, Dropped, Kept, Outcome, Refused
 from metered_proto.errors import (
     AckTimeoutError,
+    DataChannelClosedError,
     DataChannelOverflowError,
+    DataChannelOversizedError,
     DisconnectedError,
     IceRecoveryExhaustedError,
     LocalProtocolError,
@@ -31,16 +51,24 @@ from metered_proto.errors import (
     ServerRequestError,
     SignallingConnectError,
     SignallingError,
+    WebRtcMissingError,
 )
 from metered_proto.events import (
     Connected,
+    ConnectionReset,
+    Data,
     Direct,
     Disconnected,
     Event,
+    FatalError,
     Gap,
     GoingAway,
+    IceCandidateError,
     IceServer,
+    Joined,
+    Left,
     Message,
+    NegotiationError,
     Presence,
     PresencePeer,
     RequestReceived,
@@ -48,15 +76,28 @@ from metered_proto.events import (
     StateChange,
     TokenProviderError,
 )
+from metered_proto.rtc.words import PeerState
 from metered_proto.settings import BatchOptions, Outbox, ReconnectOptions, SubscribeOptions
 from metered_proto.wire.close_codes import WsCloseCode
 
 __all__ = [
     "AckTimeoutError",
     "BatchOptions",
+    "CandidateStats",
     "ClientStats",
     "Connected",
+    "ConnectionReset",
+    "ConnectionStats",
+    "DCClose",
+    "DCError",
+    "DCMessage",
+    "DCOpen",
+    "Data",
+    "DataChannel",
+    "DataChannelClosedError",
+    "DataChannelOpened",
     "DataChannelOverflowError",
+    "DataChannelOversizedError",
     "Deduplicator",
     "Delivered",
     "Delivery",
@@ -66,19 +107,27 @@ __all__ = [
     "Dropped",
     "Event",
     "EventStream",
+    "FatalError",
     "Gap",
     "GoingAway",
+    "IceCandidateError",
     "IceRecoveryExhaustedError",
     "IceServer",
+    "Joined",
     "Kept",
+    "Left",
     "LocalProtocolError",
     "Logger",
+    "MediaStream",
     "Message",
+    "MeteredPeer",
     "MeteredPeerOversizedError",
     "MeteredPeerReplaceTrackError",
     "MeteredPeerSendError",
+    "MeteredPeerState",
     "MeteredPeerStateError",
     "MeteredRealtimeError",
+    "NegotiationError",
     "NoopLogger",
     "NotConnectedError",
     "Outbox",
@@ -87,6 +136,10 @@ __all__ = [
     "OutboxStoreError",
     "Outcome",
     "OversizedPayloadError",
+    "PeerConnectionError",
+    "PeerJoined",
+    "PeerLeft",
+    "PeerState",
     "Presence",
     "PresencePeer",
     "PublishManyError",
@@ -94,10 +147,12 @@ __all__ = [
     "ReconcileTimeoutError",
     "ReconnectOptions",
     "Refused",
+    "RemotePeer",
     "ReplaceTrackFailure",
     "RequestFailedError",
     "RequestReceived",
     "RequestTimeoutError",
+    "RoomStats",
     "ServerError",
     "ServerRequestError",
     "SignallingClient",
@@ -107,8 +162,14 @@ __all__ = [
     "SignallingError",
     "StateChange",
     "StdlibLogger",
+    "StreamAdded",
+    "StreamMetadata",
+    "StreamRemoved",
     "SubscribeOptions",
     "TokenProviderError",
     "TokenProviderFn",
+    "Track",
+    "TrackStats",
+    "WebRtcMissingError",
     "WsCloseCode",
 ]
