@@ -74,12 +74,14 @@ class MakePeer(Protocol):
 
 
 class Member(msgspec.Struct, eq=False):
-    """One member and its machine. `polite` is our part in negotiations with it."""
+    """One member and its machine. `polite` is our part in negotiations with it; `link_up` is the way to it over the
+    relay, as its machine was told."""
 
     number: int
     peer_id: str
     machine: PeerMachine
     polite: bool
+    link_up: bool = True
     alarm: Micros | None = None
     numbers: set[int] = msgspec.field(default_factory=set)
 

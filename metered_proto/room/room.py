@@ -237,7 +237,7 @@ class Room:
         self._tracks = LocalTracks()
         self._swapping: list[_Swapping] = []
         self._graces = Graces(settings.grace, settings.silence)
-        self._measures: dict[int, int] = {}  # the members' numbers, by op
+        self._measures: dict[int, int] = {}  # the ops, by the numbers of members that are being measured
         self._outgoing = Outgoing(settings.signal_rate, settings.signal_burst)
         self._state: RoomState = "idle"
         self._joining: _Joining | None = None
@@ -710,8 +710,9 @@ class Room:
             self._enter("drop", orders)
             self._roster.recall()
             self._graces.clear()
+            self._measures.clear()
             for member in self._members:
-                self._to_member(now, member, LinkDown(0, code), orders)
+                self._way_is_down(now, member, code, orders)
 
     def _subscribe(self, now: Micros, orders: list[Order]) -> int:
         membership = self._membership
@@ -759,8 +760,7 @@ class Room:
             member = self._member(peer_id)
             self._outgoing.forget(peer_id)
             self._graces.begin(now, member.number)
-            if self._state == "joined":
-                self._to_member(now, member, LinkDown(0, 1006), orders)
+            self._way_is_down(now, member, 1006, orders)
             self._measure(now, member.number, orders)
         back = self._state == "reconnecting" and membership.snapshot_due
         replace = self._roster.own_id != membership.known_as
@@ -769,21 +769,29 @@ class Room:
             if peer_id in changes.updated:
                 orders.append(Tell(MemberUpdated(peer_id, self._roster.metadata(peer_id))))
             if back or peer_id in changes.returned:
-                self._graces.end(member.number)
+                self._grace_ends(member)
                 self._reconcile(now, member, replace, orders)
         for peer_id in changes.joined:
             self._add(now, peer_id, orders)
         if changes.refused:
-            self.counters.members_refused += changes.refused
-            orders.append(Note("warning", "more peers in the channel than a room takes", {"count": changes.refused}))
+            before = self.counters.members_refused
+            self.counters.members_refused = count = before + changes.refused
+            if before.bit_length() < count.bit_length():  # as with `_is_milestone`, where several come at once
+                context = {"count": count}
+                orders.append(Note("warning", "more peers in the channel than a room takes", context))
 
     def _member(self, peer_id: str) -> Member:
         member = self._members.get(peer_id)
         assert member is not None, "the roster and the members are the same"
         return member
 
+    def _way_is_down(self, now: Micros, member: Member, code: int, orders: list[Order]) -> None:
+        if member.link_up:
+            member.link_up = False
+            self._to_member(now, member, LinkDown(0, code), orders)
+
     def _reconcile(self, now: Micros, member: Member, replace: bool, orders: list[Order]) -> None:
-        member.polite = self._gives_way_to(member.peer_id)
+        member.polite, member.link_up = self._gives_way_to(member.peer_id), True
         self._ask_member(now, member, Reconcile(member.polite, replace), orders)
 
     def _gives_way_to(self, peer_id: str) -> bool:
@@ -815,7 +823,7 @@ class Room:
 
     def _remove(self, now: Micros, member: Member, orders: list[Order]) -> None:
         """A member is gone from the roster: close what is left of it, and say so."""
-        self._graces.end(member.number)
+        self._grace_ends(member)
         self._ask_member(now, member, Shut(), orders)
         self._members.remove(member)
         self._outgoing.forget(member.peer_id)
@@ -842,7 +850,8 @@ class Room:
                 case Tell(event):
                     orders.append(Tell(AtPeer(member.peer_id, event)))
                 case Answer(op) if op < 0:
-                    if self._measures.pop(op, None) is not None:
+                    if self._measures.get(member.number) == op:
+                        del self._measures[member.number]
                         if order.value is not None:
                             self._graces.measured(now, member.number, order.value)
                     else:
@@ -855,11 +864,15 @@ class Room:
             self._depart(now, member.number, orders)
 
     def _measure(self, now: Micros, number: int, orders: list[Order]) -> None:
+        """Ask how much has arrived from a member that is away, unless the last answer is still to come."""
         member = self._members.numbered(number)
-        if member is not None and number in self._graces:
-            op = self._next_op()
-            self._measures[op] = number
+        if member is not None and number in self._graces and number not in self._measures:
+            op = self._measures[number] = self._next_op()
             self._ask_member(now, member, MeasureTraffic(), orders, op)
+
+    def _grace_ends(self, member: Member) -> None:
+        self._graces.end(member.number)
+        self._measures.pop(member.number, None)
 
     def _send_signals(self, now: Micros, orders: list[Order]) -> None:
         while (waiting := self._outgoing.take(now)) is not None:
