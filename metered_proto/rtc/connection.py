@@ -7,6 +7,7 @@ import msgspec
 from metered_proto.machine import Micros
 from metered_proto.orders import Order
 from metered_proto.rtc.candidates import LocalCandidates
+from metered_proto.rtc.matching import for_offer, name_of_offer, offer_named_in
 from metered_proto.rtc.words import Described, SignalPeer
 from metered_proto.wire.sdp import SdpFacts, read_sdp, same_ice_generation, ufrags
 from metered_proto.wire.signals import DescriptionType, RtcDescription
@@ -20,6 +21,7 @@ class Connection:
 
     __slots__ = (
         "_candidates",
+        "_offer",
         "_said",
         "answered",
         "disconnected_at",
@@ -48,6 +50,7 @@ class Connection:
         self.said_at: Micros | None = None
         """When our description was sent; None if it has not been."""
         self._said: RtcDescription | None = None
+        self._offer: str | None = None
         self._candidates = LocalCandidates()
 
     def describe(self, type: DescriptionType, described: Described, answered: str | None = None) -> None:
@@ -56,7 +59,10 @@ class Connection:
         self.answered = answered
         self.unfitted = described.unfitted
         self.said_at = None
-        self._said = RtcDescription(type, described.sdp)
+        sdp = described.sdp if answered is None else for_offer(described.sdp, answered)
+        self._said = RtcDescription(type, sdp)
+        if type == "offer":
+            self._offer = name_of_offer(sdp)
         self._candidates.described(described.complete)
 
     def say(self, now: Micros) -> list[Order]:
@@ -70,6 +76,11 @@ class Connection:
     def candidates(self) -> LocalCandidates:
         """Ours, beyond the description."""
         return self._candidates
+
+    def is_late(self, answer: str) -> bool:
+        """Whether an answer is for another offer than our last one."""
+        named = offer_named_in(answer)
+        return named is not None and named != self._offer
 
     def is_of(self, facts: SdpFacts) -> bool:
         """Whether the remote's connection, as it describes it now, is the one that we know."""

@@ -12,8 +12,9 @@ class RtcOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     `relay_only`: no other candidates than those of the TURN server.
     `impolite_wait`, `polite_wait`: how long either side waits for the remote's first offer on a connection before it
-    makes one. Nobody offers at once, because browsers do: where an offer of ours meets one that a browser has only
-    just made, Chromium rolls back and may never gather a candidate again.
+    makes one. Browsers offer at once. A polite one may not recover from an offer that meets its own when that has only
+    just been made: Chromium rolls back, and sometimes never gathers a candidate again. So it is our impolite side that
+    waits. An impolite browser ignores our offer, and we answer its.
     `ask_delay`: how long a side that has nothing to send waits for a lost call to come back before it asks for it.
     `answer_timeout`: an offer that is not answered is said again after this, then after twice as long, and so on.
     `attempt_timeout`: how long a connection may take to come up, and an engine to describe one.
@@ -24,8 +25,8 @@ class RtcOptions(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     relay_only: bool = False
-    impolite_wait: float = 0.1
-    polite_wait: float = 0.18
+    impolite_wait: float = 0.15
+    polite_wait: float = 0
     ask_delay: float = 1.0
     answer_timeout: float = 3.0
     attempt_timeout: float = 15.0
@@ -37,19 +38,18 @@ class RtcOptions(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if not isinstance(self.relay_only, bool):
             raise TypeError("relay_only must be True or False")
-        for name in (
-            "impolite_wait",
-            "polite_wait",
-            "ask_delay",
-            "answer_timeout",
-            "attempt_timeout",
-            "disconnected_timeout",
-            "follow_interval",
-            "stream_timeout",
-        ):
+        for name in ("ask_delay", "answer_timeout", "attempt_timeout", "disconnected_timeout", "follow_interval"):
             check_duration(name, getattr(self, name))
+        check_duration("stream_timeout", self.stream_timeout)
+        for name in ("impolite_wait", "polite_wait"):
+            _check_pause(name, getattr(self, name))
         if not self.rebuild_delays:
             raise ValueError("rebuild_delays must hold at least one delay")
         for delay in self.rebuild_delays:
-            if delay != 0:
-                check_duration("rebuild_delays", delay)
+            _check_pause("rebuild_delays", delay)
+
+
+def _check_pause(name: str, value: object) -> None:
+    """As `check_duration`, but it may be nothing."""
+    if value != 0 or isinstance(value, bool):
+        check_duration(name, value)

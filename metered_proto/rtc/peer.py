@@ -13,9 +13,10 @@ remote's fragment is not the one it knows has been left behind by a rebuild, and
 fragment is answered from a new connection, an answer with a wrong one is answered by an offer from a new connection.
 This is what makes both sides come to an agreement whatever was lost on the way.
 
-*Who offers.* Whoever has something to send, after a short wait for the remote's offer. If two offers cross, that of
-the impolite side counts: the impolite side ignores the other one, the polite side withdraws its own. Until our offer
-has been sent, even the impolite side gives way, since nobody knows of its offer yet. After a loss, a side that has
+*Who offers.* Whoever has something to send: the polite side at once, the impolite side after a short wait for the
+remote's offer. If two offers cross, that of the impolite side counts: the impolite side ignores the other one, the
+polite side withdraws its own. Until its offer has been sent, though, even the impolite side gives way, since nobody
+knows of it yet. After a loss, a side that has
 nothing to send waits longer, and then offers to receive what it received before. Thus somebody always acts, whichever
 side noticed the loss.
 
@@ -412,7 +413,10 @@ class RtcPeer:
             pause = self._ask_delay + (micros(options.ask_delay) // 2 if self._polite else 0)
         else:
             pause = micros(options.polite_wait if self._polite else options.impolite_wait)
-        self._phase.timer = Deadline(max(now, self._phase.since + pause), "offer")
+        at = self._phase.since + pause
+        if at <= now and self._link:
+            return self._offer(now)
+        self._phase.timer = Deadline(at, "offer")
         return []
 
     def _offer(self, now: Micros) -> list[Order]:
@@ -498,6 +502,8 @@ class RtcPeer:
             return not (self._is_ignored(heard) or (connection is not None and connection.is_of(heard.facts)))
         if connection is None or connection.remote is None or connection.is_of(heard.facts):
             return False
+        if connection.is_late(heard.sdp):
+            return False
         return phase in ("offered", "stable")
 
     def _is_ignored(self, heard: Heard) -> bool:
@@ -551,7 +557,7 @@ class RtcPeer:
     def _answered(self, now: Micros, heard: Heard) -> list[Order]:
         """The remote answers: our offer, or one that we do not have any more."""
         connection = self._connection
-        if connection is None or self._phase.name not in ("offered", "stable"):
+        if connection is None or self._phase.name not in ("offered", "stable") or connection.is_late(heard.sdp):
             return []
         if connection.remote is not None and not connection.is_of(heard.facts):
             # It has another connection than we have. An offer from a new one of ours brings both together.
@@ -661,6 +667,8 @@ class RtcPeer:
                     connection.disconnected_at = now
                 return []
             case "failed" | "closed":
+                if state == "closed":
+                    self._last_heard = None  # the remote said goodbye, so its connection is no more either
                 return self._lose(now, f"it {state}")
             case _:
                 return []
@@ -679,8 +687,9 @@ class RtcPeer:
             error = IceRecoveryExhaustedError(self._recovery.attempts)
             orders += [*self._received.give_up(), Tell(NegotiationError(error)), *self._enter("exhaust", now)]
         else:
-            orders += [*self._enter("lose", now + delay), *self._wait(now)]
-        return orders + self._read_inbox(now)
+            orders += self._enter("lose", now + delay)
+        orders += self._read_inbox(now)
+        return orders + (self._wait(now) if self._phase.name == "waiting" else [])
 
     def _link_up(self, now: Micros) -> list[Order]:
         """The way to the remote is there again. What was said last may not have arrived."""
