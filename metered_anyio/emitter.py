@@ -52,7 +52,7 @@ class Emitter:
         self._logger = logger
         self._parent = parent
         self._entries: list[_Entry] = []
-        self._routes: dict[type[Event], tuple[_Entry, ...]] = {}
+        self._routes: dict[type[Event], tuple[Callable[[Any], None], ...]] = {}
         self._backend: Backend | None = None if parent is None else parent._backend
         self._scopes: dict[anyio.CancelScope, None] = {}
         self._idle: list[Waiter[Any]] = []
@@ -108,13 +108,13 @@ class Emitter:
     def emit(self, event: Event) -> None:
         """Hand an event to everybody who wants it."""
         kind = type(event)
-        entries = self._routes.get(kind)
-        if entries is None:
+        route = self._routes.get(kind)
+        if route is None:
             # A copy first: a stream that the garbage collector finds meanwhile takes its entry out of the list.
-            entries = tuple(entry for entry in tuple(self._entries) if issubclass(kind, entry.event_type))
-            self._routes[kind] = entries
-        for entry in entries:
-            entry.deliver(event)
+            route = tuple(entry.deliver for entry in tuple(self._entries) if issubclass(kind, entry.event_type))
+            self._routes[kind] = route
+        for deliver in route:
+            deliver(event)
 
     def end_streams(self) -> None:
         """No more events will come: streams end once they are read to their end."""

@@ -115,7 +115,8 @@ class Pump:
         self._held: _Held | None = None
         self._stopped = False
         self._ops = 0
-        self._waiters: dict[int, Waiter[Any]] = {}  # who holds up a task for an answer, ...
+        self._waiter: Callable[[], Waiter[Answer]] = backend.waiter
+        self._waiters: dict[int, Waiter[Answer]] = {}  # who holds up a task for an answer, ...
         self._later: dict[int, Callable[[Any, Exception | None], None]] = {}  # ... and who does not
         self._tasks = 0
         self._quiet: list[Waiter[Any]] = []
@@ -151,11 +152,11 @@ class Pump:
 
     async def ask(self, call: Any) -> Any:
         """Ask the machine for something and wait for the answer. Cancelling withdraws the question."""
-        self._ops += 1
-        op = self._ops
-        waiter = self._waiters[op] = self.backend.waiter()
+        op = self._ops = self._ops + 1
+        waiters = self._waiters
+        waiter = waiters[op] = self._waiter()
         try:
-            if len(self._waiters) > 1 and self._eager:
+            if len(waiters) > 1 and self._eager:
                 # Others wait too, so there will be more: deal with all of them at the end of the pass.
                 self._facts.append(Asked(op, call))
                 if not self._pass_scheduled:
@@ -165,18 +166,18 @@ class Pump:
                 if waiter.done():
                     # Whoever asks in a loop, and is refused at once each time, must not hold up the event loop.
                     await anyio.lowlevel.checkpoint()
-            value, error = await waiter
+            answer = await waiter
         except BaseException:
             # Still there if the wait was broken off, or the machine would not take the call.
-            if self._waiters.pop(op, None) is not None:
+            if waiters.pop(op, None) is not None:
                 self.feed(Withdrawn(op))
             raise
-        if error is None:
-            return value
+        if answer.error is None:
+            return answer.value
         try:
-            raise error
+            raise answer.error
         finally:
-            del error, waiter  # or this frame, which the error's traceback holds, would hold the error
+            del answer, waiter  # or this frame, which the error's traceback holds, would hold the error
 
     def ask_later(self, call: Any, answered: Callable[[Any, Exception | None], None]) -> None:
         """Ask the machine for something without waiting; `answered` is called with the value and the error."""
@@ -242,13 +243,15 @@ class Pump:
         try:
             while facts or orders:
                 for order in orders.popleft() if orders else handle(now, facts.popleft()):
-                    if isinstance(order, Tell):  # the most frequent by far, so spared the detour
-                        tell(order.event)
+                    kind = type(order)
+                    if kind is Tell:  # the most frequent by far, so spared the detour
+                        tell(order.event)  # type: ignore[attr-defined]
                     else:
-                        perform[type(order)](order)
+                        perform[kind](order)
         finally:
             self._busy = False
-            self._post()
+            if self._held is not None:
+                self._post()
 
     def _schedule_pass(self) -> None:
         self._pass_scheduled = True
@@ -347,7 +350,7 @@ class Pump:
             if (answered := self._later.pop(order.op, None)) is not None:
                 answered(order.value, order.error)
         elif not waiter.done():
-            waiter.set_result((order.value, order.error))
+            waiter.set_result(order)
 
     def _begin(self, order: Begin) -> None:
         scope = self._effects[order.effect] = self.backend.cancel_scope()

@@ -34,10 +34,10 @@ WRITE_SIZE = 65_536
 """Bytes up to which small pieces are joined to one write."""
 
 SMALL = 512
-SHORT_READ_SIZE = 8192
-"""As long as a guest's messages are small, a server reads few of them at once: then the answers to some are on their way
-while it reads the next. A guest with hundreds in flight would otherwise take turns with it, instead of working beside
-it. Larger messages come few at a time anyway, and short reads would cut them up."""
+SHORT_READ_SIZE = 16_384
+"""While the messages of a guest are small, a server reads few of them at once: the answers to some are under way while
+it reads the next. A guest with hundreds in flight would otherwise take turns with it, instead of working beside it.
+Larger messages come few at a time anyway, and short reads would cut them up."""
 
 LINGER = 1.0
 """Seconds that a closing link waits for the other end."""
@@ -164,9 +164,12 @@ class Link:
 
     def send(self, payload: bytes) -> None:
         """Write one text message."""
-        if self._sock is not None:
-            self._texts.append(payload)
-            self._want_flush()
+        if self._sock is None:
+            return
+        self._texts.append(payload)
+        if not self._wants_flush and self._writer is None:  # `_want_flush`, without the call
+            self._wants_flush = True
+            self._driver.want_flush(self)
 
     def ping(self) -> None:
         """Write a ping."""

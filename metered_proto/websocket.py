@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from enum import Enum
+from struct import Struct
 
 from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
@@ -512,20 +513,23 @@ class _Odd:
 def _peel_unmasked(data: bytes, position: int, limit: int, payloads: list[str | bytes]) -> int:
     """Append the plain frames of a server from `position` on; return where they end."""
     end = len(data)
-    while position + 2 <= end and data[position] == _TEXT:
-        size = data[position + 1]
-        start = position + 2
-        if size == 126 and start + 2 < end:  # a reading and its envelope: too common for a call
-            size = data[start] << 8 | data[start + 1]
-            start += 2
+    append, unpack, text = payloads.append, _START, _TEXT
+    while position + 4 <= end:
+        first, size, long = unpack(data, position)
+        if first != text:
+            break
+        if size < 126:
+            start = position + 2
+        elif size == 126:  # a reading and its envelope: too common for a call
+            start, size = position + 4, long
             if size < 126:
                 break
-        elif size > 125:
+        else:
             start, size = _parse_long(data, position, size)
         stop = start + size
         if stop > end or size > limit:
             break
-        payloads.append(data[start:stop].decode())
+        append(data[start:stop].decode())
         position = stop
     return position
 
@@ -551,6 +555,9 @@ def _peel_masked(data: bytes, position: int, limit: int, payloads: list[str | by
         position = stop
     return position
 
+
+_START = Struct(">BBH").unpack_from
+"""The two bytes that every frame has, and the two that are the length of many, or else the start of what follows."""
 
 _NOT_PLAIN = 1 << 64
 

@@ -437,12 +437,10 @@ class ClientSession(Composite):
     def _asked(self, now: Micros, op: int, call: object) -> list[Order]:
         self.counters.requests += 1
         if type(call) is Publish:
-            if call.ack:
-                return self._carry(now, op, PublishFrame, call.channel, call.data)
-            return self._publish_unacked(op, call)
+            return self._publish(now, op, call)
         match call:
-            case SendTo(peer_id, data):
-                return self._carry(now, op, SendFrame, peer_id, data)
+            case SendTo():
+                return self._send(now, op, call)
             case Subscribe():
                 return self._subscribe(now, op, call)
             case PublishMany(messages):
@@ -467,24 +465,24 @@ class ClientSession(Composite):
             case _:
                 raise LocalProtocolError(f"{type(call).__name__} is not a call to a client")
 
-    def _carry(
-        self, now: Micros, op: int, frame: type[PublishFrame | SendFrame], whither: str, data: msgspec.Raw
-    ) -> list[Order]:
-        phase, size = self._phase, len(data)
+    def _publish(self, now: Micros, op: int, call: Publish) -> list[Order]:
+        phase, data = self._phase, call.data
         link = phase.link
         if link is None or phase.name != "online":
             return [Answer(op, error=NotConnectedError(self.state))]
-        if size > self.max_message_size:
-            return [Answer(op, error=OversizedPayloadError(size, self.max_message_size))]
-        return [Send(link, encode_frame(frame(whither, data, self._ledger.enter(now, op))))]
+        if len(data) > self.max_message_size:
+            return [Answer(op, error=OversizedPayloadError(len(data), self.max_message_size))]
+        if call.ack:
+            return [Send(link, encode_frame(PublishFrame(call.channel, data, self._ledger.enter(now, op))))]
+        return [Send(link, encode_frame(PublishFrame(call.channel, data))), *self._unacked.sent(op, link)]
 
-    def _publish_unacked(self, op: int, call: Publish) -> list[Order]:
+    def _send(self, now: Micros, op: int, call: SendTo) -> list[Order]:
         if self._phase.name != "online" or self._phase.link is None:
             return [Answer(op, error=NotConnectedError(self.state))]
         if len(call.data) > self.max_message_size:
             return [Answer(op, error=OversizedPayloadError(len(call.data), self.max_message_size))]
-        link = self._phase.link
-        return [Send(link, encode_frame(PublishFrame(call.channel, call.data))), *self._unacked.sent(op, link)]
+        frame = SendFrame(call.peer_id, call.data, self._ledger.enter(now, op))
+        return [Send(self._phase.link, encode_frame(frame))]
 
     def _publish_many(self, now: Micros, op: int, messages: tuple[Publish, ...]) -> list[Order]:
         link = self._phase.link

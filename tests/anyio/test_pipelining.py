@@ -285,8 +285,8 @@ class TestMany:
             pump = client._pump
             assert pump is not None
             made: list[object] = []
-            waiter = pump.backend.waiter
-            pump.backend.waiter = lambda: made.append(1) or waiter()  # type: ignore[method-assign, func-returns-value]
+            waiter = pump._waiter
+            pump._waiter = lambda: made.append(1) or waiter()
             await client.publish_many((f"room-{number % 3}", number) for number in range(500))
             assert len(made) == 1
             await until(lambda: len(messages) == 500)
