@@ -34,13 +34,11 @@ from metered_proto.entropy import Entropy
 from metered_proto.errors import (
     LocalProtocolError,
     MeteredPeerOversizedError,
-    MeteredPeerReplaceTrackError,
     MeteredPeerSendError,
     MeteredPeerStateError,
     MeteredRealtimeError,
     OversizedPayloadError,
     ReconcileTimeoutError,
-    ReplaceTrackFailure,
     ServerRequestError,
 )
 from metered_proto.events import (
@@ -73,20 +71,13 @@ from metered_proto.facts import (
 )
 from metered_proto.machine import Deadline, Micros, micros, soonest
 from metered_proto.orders import Answer, Note, Order, Tell
-from metered_proto.room.grace import Graces
-from metered_proto.room.local_tracks import LocalTracks, Swap
-from metered_proto.room.members import MakePeer, Member, Members, PeerMachine
-from metered_proto.room.outgoing import Outgoing
-from metered_proto.room.roster import Changes, Roster
+from metered_proto.room.company import Company, Counters
+from metered_proto.room.members import MakePeer, PeerMachine
 from metered_proto.room.settings import RoomSettings
 from metered_proto.room.words import (
     AddTrack,
-    AtPeer,
     Join,
     Leave,
-    MemberJoined,
-    MemberLeft,
-    MemberUpdated,
     OpenDataChannel,
     RemoveTrack,
     ReplaceTrack,
@@ -102,19 +93,10 @@ from metered_proto.rtc.words import (
     ChannelClosed,
     ChannelOpened,
     ConnectionChanged,
-    CreateChannel,
     LocalTrack,
-    MeasureTraffic,
     Numbers,
     PeerState,
-    Reconcile,
-    RtcCall,
-    SetIce,
-    SetTracks,
-    Shut,
     SignalCame,
-    SignalPeer,
-    SwapTrack,
 )
 from metered_proto.wire.channels import is_reserved, peer_id_problem
 from metered_proto.wire.close_codes import SYMBOLIC_NAMES
@@ -125,7 +107,6 @@ from metered_proto.wire.signals import (
     RTC_ICE,
     TRACK_META_KEY,
     Malformed,
-    is_polite,
     looks_like_signal,
     read_signal,
     to_data,
@@ -168,20 +149,6 @@ FATAL_ERRORS: Final = frozenset(
 _SIGNAL_MARKS: Final = tuple(text.encode() for text in (RTC_DESCRIPTION, RTC_ICE, TRACK_META_KEY))
 
 
-class Counters(msgspec.Struct):
-    """What happened so far, for people who watch."""
-
-    signals_in: int = 0
-    signals_out: int = 0
-    signals_malformed: int = 0
-    signals_refused: int = 0
-    """Ours that the server did not acknowledge."""
-    strangers: int = 0
-    """Messages of senders that are no members, dropped."""
-    members_refused: int = 0
-    """Peers for which there was no room (`caps.PEERS_PER_CHANNEL`)."""
-
-
 class _Joining(msgspec.Struct):
     """`step` is the op of what is being waited for: the connect, then the subscribe."""
 
@@ -204,16 +171,6 @@ class _Membership(msgspec.Struct):
     resubscribes: int = 0
 
 
-class _Swapping(msgspec.Struct, eq=False):
-    """A track that is being replaced. `waiting` has the members that have not answered, by op."""
-
-    op: int | None
-    swap: Swap
-    waiting: dict[int, str] = msgspec.field(default_factory=dict)
-    succeeded: list[str] = msgspec.field(default_factory=list)
-    failed: list[ReplaceTrackFailure] = msgspec.field(default_factory=list)
-
-
 class Room:
     """The machine of one room.
 
@@ -228,23 +185,15 @@ class Room:
     def __init__(self, settings: RoomSettings, entropy: Entropy, *, make_peer: MakePeer = RtcPeer) -> None:
         self._settings = settings
         self._entropy = entropy
-        self._make_peer = make_peer
         self._sessions = 1
         self._session = ClientSession(settings.client, entropy.fork("session/1"))
-        self._roster = Roster()
-        self._members = Members()
-        self._numbers = Numbers()
-        self._tracks = LocalTracks()
-        self._swapping: list[_Swapping] = []
-        self._graces = Graces(settings.grace, settings.silence)
-        self._measures: dict[int, int] = {}  # the ops, by the numbers of members that are being measured
-        self._outgoing = Outgoing(settings.signal_rate, settings.signal_burst)
+        self._ops = Numbers()
+        self.counters = Counters()
+        self._company = Company(settings, entropy, make_peer, self._ops, self.counters)
         self._state: RoomState = "idle"
         self._joining: _Joining | None = None
         self._membership: _Membership | None = None
-        self._ops = 0
         self._lifting: list[Order] | None = None
-        self.counters = Counters()
 
     # --- what can be asked of it at any time ---
 
@@ -272,30 +221,31 @@ class Room:
     @property
     def members(self) -> tuple[str, ...]:
         """Everybody else who is in the room, those who are away included."""
-        return self._members.ids
+        return self._company.members.ids
 
     @property
     def tracks(self) -> tuple[LocalTrack, ...]:
         """What is sent to every member."""
-        return self._tracks.all
+        return self._company.tracks.all
 
     def metadata(self, peer_id: str) -> dict[str, Any] | None:
         """What the token of a member asserts about it; None also for somebody who is no member."""
-        return self._roster.metadata(peer_id) if peer_id in self._roster else None
+        roster = self._company.roster
+        return roster.metadata(peer_id) if peer_id in roster else None
 
     def member_state(self, peer_id: str) -> PeerState | None:
         """The state of the connection to a member; None for somebody who is none."""
-        member = self._members.get(peer_id)
+        member = self._company.members.get(peer_id)
         return None if member is None else member.machine.state
 
     def is_polite(self, peer_id: str) -> bool | None:
         """Whether we give way when both sides offer at once; None for somebody who is no member."""
-        member = self._members.get(peer_id)
+        member = self._company.members.get(peer_id)
         return None if member is None else member.polite
 
     def peer(self, peer_id: str) -> PeerMachine | None:
         """The machine of a member, to be looked at."""
-        member = self._members.get(peer_id)
+        member = self._company.members.get(peer_id)
         return None if member is None else member.machine
 
     @property
@@ -306,16 +256,8 @@ class Room:
     @property
     def deadline(self) -> Deadline | None:
         """The soonest of everything."""
-        membership = self._membership
-        return soonest(
-            (
-                self._session.deadline,
-                self._members.deadline,
-                None if membership is None else membership.timer,
-                _at(self._graces.next, "grace"),
-                _at(self._outgoing.next, "signals"),
-            )
-        )
+        timer = None if self._membership is None else self._membership.timer
+        return soonest((self._session.deadline, self._company.deadline, timer))
 
     # --- facts ---
 
@@ -340,9 +282,9 @@ class Room:
                 | ChannelOpened()
                 | ChannelClosed()
             ):
-                member = self._members.owner(fact)
+                member = self._company.members.owner(fact)
                 if member is not None:
-                    self._to_member(now, member, fact, orders)
+                    self._company.tell(now, member, fact, orders)
             case Withdrawn(op):
                 self._withdrawn(now, fact, op, orders)
             case _:
@@ -354,13 +296,7 @@ class Room:
         due = self._session.deadline
         if due is not None and due.at <= now:
             self._to_session(now, Woken(), orders)
-        for member in self._members.due(now):
-            self._to_member(now, member, Woken(), orders)
-        over, look = self._graces.due(now)
-        for number in over:
-            self._depart(now, number, orders)
-        for number in look:
-            self._measure(now, number, orders)
+        self._company.wake(now, orders)
         membership = self._membership
         if membership is not None and membership.timer is not None and membership.timer.at <= now:
             self._no_snapshot(now, membership, orders)
@@ -383,7 +319,7 @@ class Room:
             orders.append(Answer(op, error=MeteredPeerStateError("invalid_state", "join", self._state)))
             return
         self._enter("join", orders)
-        self._joining = _Joining(op, call, self._next_op())
+        self._joining = _Joining(op, call, self._ops.next())
         self._to_session(now, Asked(self._joining.step, Connect()), orders)
 
     def _join_goes_on(self, now: Micros, joining: _Joining, error: Exception | None, orders: list[Order]) -> None:
@@ -394,7 +330,7 @@ class Room:
         elif self._membership is None:
             call, peer_id = joining.call, self._session.peer_id
             assert peer_id is not None
-            self._roster.own_id = peer_id
+            self._company.welcomed(now, peer_id, self.ice_servers, self._session.max_message_size, orders)
             self._membership = _Membership(call.channel, call.include_sender_metadata, peer_id)
             joining.step = self._subscribe(now, orders)
         else:
@@ -407,12 +343,11 @@ class Room:
     def _join_failed(self, now: Micros, orders: list[Order]) -> None:
         """Back to idle. A session that has connected before comes back by itself, so it is not kept."""
         self._joining = self._membership = None
-        self._forget_everybody(now, orders)
+        self._company.disperse(now, orders)
         if self._session.state != "idle":
             session, self._sessions = self._session, self._sessions + 1
-            self._to_session(now, Asked(self._next_op(), Close()), orders)
+            self._to_session(now, Asked(self._ops.next(), Close()), orders)
             self._session = session.successor(self._entropy.fork(f"session/{self._sessions}"))
-        self._roster.own_id = None
         self._enter("fail", orders)
 
     def _leave(self, now: Micros, op: int, reason: str | None, orders: list[Order]) -> None:
@@ -435,31 +370,15 @@ class Room:
 
     def _let_go(self, now: Micros, orders: list[Order]) -> None:
         """Leave nobody waiting, and close what belongs to members."""
-        swappings, self._swapping = self._swapping, []
-        for swapping in swappings:
-            if swapping.op is not None:
-                error = MeteredPeerStateError("invalid_state", "replace_track", "closed")
-                orders.append(Answer(swapping.op, error=error))
         if self._membership is not None:
             self._membership.timer = None
-        self._forget_everybody(now, orders)
+        self._company.disperse(now, orders)
 
     def _close_session(self, now: Micros, reason: str | None, orders: list[Order]) -> None:
         if self._session.state != "closed":
-            self._to_session(now, Asked(self._next_op(), Close(reason=_close_reason(reason))), orders)
-
-    def _forget_everybody(self, now: Micros, orders: list[Order]) -> None:
-        for member in self._members:
-            self._remove(now, member, orders)
-        self._roster.clear()
-        self._outgoing.clear()
+            self._to_session(now, Asked(self._ops.next(), Close(reason=_close_reason(reason))), orders)
 
     # --- the application ---
-
-    def _next_op(self) -> int:
-        """A number for something that we ask ourselves."""
-        self._ops -= 1
-        return self._ops
 
     def _asked(self, now: Micros, op: int, call: object, orders: list[Order]) -> None:
         match call:
@@ -468,18 +387,16 @@ class Room:
             case SendOne(peer_id, data):
                 self._send_one(now, op, peer_id, data, orders)
             case AddTrack(track):
-                self._add_track(now, op, track, orders)
+                if self._takes_tracks(op, "add_track", orders):
+                    self._company.add_track(now, op, track, self._state, orders)
             case RemoveTrack(key):
-                self._remove_track(now, op, key, orders)
+                if self._takes_tracks(op, "remove_track", orders):
+                    self._company.remove_track(now, op, key, orders)
             case ReplaceTrack(old, new):
-                self._replace_track(now, op, old, new, orders)
-            case OpenDataChannel(peer_id):
-                member = self._members.get(peer_id)
-                if member is None:
-                    error = MeteredPeerStateError("invalid_state", "create_data_channel", "closed")
-                    orders.append(Answer(op, error=error))
-                else:
-                    self._ask_member(now, member, CreateChannel(call.options), orders, op)
+                if self._takes_tracks(op, "replace_track", orders, "reconnecting"):
+                    self._company.replace_track(now, op, old, new, self._state, orders)
+            case OpenDataChannel(peer_id, options):
+                self._company.open_channel(now, op, peer_id, options, orders)
             case Join():
                 self._join(now, op, call, orders)
             case Leave(reason):
@@ -491,11 +408,8 @@ class Room:
         if self._joining is not None and self._joining.op == op:
             self._join_failed(now, orders)
             return
-        for swapping in self._swapping:
-            if swapping.op == op:
-                swapping.op = None
-                return
-        self._to_session(now, fact, orders)
+        if not self._company.withdrawn(op):
+            self._to_session(now, fact, orders)
 
     def _send_all(self, now: Micros, op: int, data: msgspec.Raw, orders: list[Order]) -> None:
         if self._state != "joined" or self._membership is None:
@@ -518,74 +432,11 @@ class Room:
         if code is not None:
             orders.append(Answer(op, error=MeteredPeerSendError(code)))
 
-    # --- our tracks ---
-
-    def _add_track(self, now: Micros, op: int, track: LocalTrack, orders: list[Order]) -> None:
-        error: Exception | None = self._track_gate("add_track")
-        if error is None:
-            known = track.key in self._tracks
-            error = self._tracks.add(track, self._state, self._session.max_message_size)
-            if error is None and not known:
-                self._tracks_changed(now, orders)
-        orders.append(Answer(op, error=error))
-
-    def _remove_track(self, now: Micros, op: int, key: int, orders: list[Order]) -> None:
-        error = self._track_gate("remove_track")
-        if error is None and self._tracks.remove(key):
-            self._tracks_changed(now, orders)
-        orders.append(Answer(op, error=error))
-
-    def _track_gate(self, method: str, *more: RoomState) -> MeteredPeerStateError | None:
-        if self._state in ("leaving", "closed", *more):
-            return MeteredPeerStateError("invalid_state", method, self._state)
-        return None
-
-    def _tracks_changed(self, now: Micros, orders: list[Order]) -> None:
-        for member in self._members:
-            self._ask_member(now, member, SetTracks(self._tracks.all), orders)
-
-    def _replace_track(self, now: Micros, op: int, old: int, new: LocalTrack | None, orders: list[Order]) -> None:
-        error: Exception | None = self._track_gate("replace_track", "reconnecting")
-        if error is not None or old not in self._tracks or (new is not None and new.key == old):
-            orders.append(Answer(op, error=error))
-            return
-        swap = self._tracks.swap(old, new, self._state, self._session.max_message_size)
-        if not isinstance(swap, Swap):
-            orders.append(Answer(op, error=swap))
-            return
-        swapping = _Swapping(op, swap)
-        self._swapping.append(swapping)
-        members = [(self._next_op(), member) for member in self._members]
-        swapping.waiting.update((asked, member.peer_id) for asked, member in members)
-        for asked, member in members:
-            self._ask_member(now, member, SwapTrack(old, swap.new), orders, asked)
-        self._perhaps_swapped(now, swapping, orders)
-
-    def _perhaps_swapped(self, now: Micros, swapping: _Swapping, orders: list[Order]) -> None:
-        """Answer a `ReplaceTrack` once all members have."""
-        if swapping.waiting or swapping not in self._swapping:
-            return
-        self._swapping.remove(swapping)
-        if swapping.failed and not swapping.succeeded:
-            self._tracks.undo(swapping.swap)
-            self._tracks_changed(now, orders)
-        if swapping.op is not None:
-            error = None
-            if swapping.failed:
-                error = MeteredPeerReplaceTrackError(tuple(swapping.succeeded), tuple(swapping.failed))
-            orders.append(Answer(swapping.op, error=error))
-
-    def _swapped(self, now: Micros, answer: Answer, orders: list[Order]) -> None:
-        """A member answered a `SwapTrack`, if that was it."""
-        for swapping in self._swapping:
-            peer_id = swapping.waiting.pop(answer.op, None)
-            if peer_id is not None:
-                if answer.error is None:
-                    swapping.succeeded.append(peer_id)
-                else:
-                    swapping.failed.append(ReplaceTrackFailure(peer_id, _scrubbed(answer.error)))
-                self._perhaps_swapped(now, swapping, orders)
-                return
+    def _takes_tracks(self, op: int, method: str, orders: list[Order], *more: RoomState) -> bool:
+        if self._state not in ("leaving", "closed", *more):
+            return True
+        orders.append(Answer(op, error=MeteredPeerStateError("invalid_state", method, self._state)))
+        return False
 
     # --- the session ---
 
@@ -665,13 +516,13 @@ class Room:
 
     def _message(self, message: Message, orders: list[Order]) -> None:
         sender = message.sender_peer_id
-        if sender in self._roster and message.channel == self.channel:
+        if sender in self._company.roster and message.channel == self.channel:
             orders.append(Tell(Data(sender, message.data, "broadcast", message.sender_metadata)))
         elif sender != self.peer_id:
             self.counters.strangers += 1
 
     def _direct(self, now: Micros, direct: Direct, orders: list[Order]) -> None:
-        member = self._members.get(direct.sender_peer_id)
+        member = self._company.members.get(direct.sender_peer_id)
         if member is None:
             self.counters.strangers += direct.sender_peer_id != self.peer_id
             return
@@ -685,13 +536,11 @@ class Room:
                 orders.append(Note("warning", "dropped a malformed signal", context))
         else:
             self.counters.signals_in += 1
-            self._to_member(now, member, SignalCame(signal), orders)
+            self._company.tell(now, member, SignalCame(signal), orders)
 
     def _connected(self, now: Micros, event: Connected, orders: list[Order]) -> None:
-        for member in self._members:
-            self._ask_member(now, member, SetIce(self.ice_servers), orders)
         if self._membership is not None:
-            self._roster.own_id = event.peer_id
+            self._company.welcomed(now, event.peer_id, self.ice_servers, event.max_message_size, orders)
             self._membership.resubscribes = 0
             self._membership.timer = Deadline(now + micros(self._settings.reconcile_timeout), "snapshot")
 
@@ -701,23 +550,18 @@ class Room:
             return  # our own doing, or the end of a join, which its caller has been told
         membership.timer = None
         membership.snapshot_due = True
-        self._outgoing.clear()
         if not will_reconnect:
             name = SYMBOLIC_NAMES.get(code)
             error = None if name is None else ServerRequestError(name, f"the connection was closed with {code}")
             self._end(now, name or f"{code} {reason}".rstrip(), error, orders)
         elif self._state == "joined":
             self._enter("drop", orders)
-            self._roster.recall()
-            self._graces.clear()
-            self._measures.clear()
-            for member in self._members:
-                self._way_is_down(now, member, code, orders)
+            self._company.relay_lost(now, code, orders)
 
     def _subscribe(self, now: Micros, orders: list[Order]) -> int:
         membership = self._membership
         assert membership is not None
-        op = self._next_op()
+        op = self._ops.next()
         self._to_session(now, Asked(op, Subscribe(membership.channel, membership.include_sender_metadata)), orders)
         return op
 
@@ -736,154 +580,27 @@ class Room:
         membership = self._membership
         if membership is None or presence.channel != membership.channel or self._state in ("leaving", "closed"):
             return
-        # A presence that only names who left is none, whatever was expected.
-        is_snapshot = membership.snapshot_due and bool(presence.joined or not presence.left)
-        read = self._roster.snapshot if is_snapshot else self._roster.delta
-        changes = read(presence, self._is_connected)
-        self._carry_out(now, changes, membership, orders)
-        if is_snapshot:
-            membership.snapshot_due = False
-            membership.timer = None
-            if self._state == "reconnecting":
-                assert self._roster.own_id is not None
-                membership.known_as = self._roster.own_id
-                self._enter("reconciled", orders)
-
-    def _is_connected(self, peer_id: str) -> bool:
-        member = self._members.get(peer_id)
-        return member is not None and member.machine.connected
-
-    def _carry_out(self, now: Micros, changes: Changes, membership: _Membership, orders: list[Order]) -> None:
-        for peer_id in changes.left:
-            self._remove(now, self._member(peer_id), orders)
-        for peer_id in changes.away:
-            member = self._member(peer_id)
-            self._outgoing.forget(peer_id)
-            self._graces.begin(now, member.number)
-            self._way_is_down(now, member, 1006, orders)
-            self._measure(now, member.number, orders)
-        back = self._state == "reconnecting" and membership.snapshot_due
-        replace = self._roster.own_id != membership.known_as
-        for peer_id in changes.stayed + changes.returned:
-            member = self._member(peer_id)
-            if peer_id in changes.updated:
-                orders.append(Tell(MemberUpdated(peer_id, self._roster.metadata(peer_id))))
-            if back or peer_id in changes.returned:
-                self._grace_ends(member)
-                self._reconcile(now, member, replace, orders)
-        for peer_id in changes.joined:
-            self._add(now, peer_id, orders)
-        if changes.refused:
-            before = self.counters.members_refused
-            self.counters.members_refused = count = before + changes.refused
-            if before.bit_length() < count.bit_length():  # as with `_is_milestone`, where several come at once
-                context = {"count": count}
-                orders.append(Note("warning", "more peers in the channel than a room takes", context))
-
-    def _member(self, peer_id: str) -> Member:
-        member = self._members.get(peer_id)
-        assert member is not None, "the roster and the members are the same"
-        return member
-
-    def _way_is_down(self, now: Micros, member: Member, code: int, orders: list[Order]) -> None:
-        if member.link_up:
-            member.link_up = False
-            self._to_member(now, member, LinkDown(0, code), orders)
-
-    def _reconcile(self, now: Micros, member: Member, replace: bool, orders: list[Order]) -> None:
-        member.polite, member.link_up = self._gives_way_to(member.peer_id), True
-        self._ask_member(now, member, Reconcile(member.polite, replace), orders)
-
-    def _gives_way_to(self, peer_id: str) -> bool:
-        assert self._roster.own_id is not None
-        return is_polite(self._roster.own_id, peer_id)
-
-    def _add(self, now: Micros, peer_id: str, orders: list[Order]) -> None:
-        number, polite = self._members.next_number(), self._gives_way_to(peer_id)
-        machine = self._make_peer(
-            self._settings.peer_options,
-            self._numbers,
-            self._entropy.fork(f"peer/{number}"),
-            polite=polite,
-            servers=self.ice_servers,
-            max_message_size=self._session.max_message_size,
-        )
-        member = Member(number, peer_id, machine, polite)
-        self._members.add(member)
-        orders.append(Tell(MemberJoined(peer_id, self._roster.metadata(peer_id))))
-        if self._tracks:
-            self._ask_member(now, member, SetTracks(self._tracks.all), orders)
-
-    def _depart(self, now: Micros, number: int, orders: list[Order]) -> None:
-        """A member that was away is kept no longer."""
-        member = self._members.numbered(number)
-        if member is not None:
-            self._roster.remove(member.peer_id)
-            self._remove(now, member, orders)
-
-    def _remove(self, now: Micros, member: Member, orders: list[Order]) -> None:
-        """A member is gone from the roster: close what is left of it, and say so."""
-        self._grace_ends(member)
-        self._ask_member(now, member, Shut(), orders)
-        self._members.remove(member)
-        self._outgoing.forget(member.peer_id)
-        for swapping in list(self._swapping):
-            for op, peer_id in list(swapping.waiting.items()):
-                if peer_id == member.peer_id:
-                    del swapping.waiting[op]
-            self._perhaps_swapped(now, swapping, orders)
-        orders.append(Tell(MemberLeft(member.peer_id)))
-
-    # --- the members' machines ---
-
-    def _ask_member(
-        self, now: Micros, member: Member, call: RtcCall, orders: list[Order], op: int | None = None
-    ) -> None:
-        self._to_member(now, member, Asked(self._next_op() if op is None else op, call), orders)
-
-    def _to_member(self, now: Micros, member: Member, fact: Fact, orders: list[Order]) -> None:
-        """Hand a fact to the machine of a member and take up what it says."""
-        for order in self._members.tell(now, member, fact):
-            match order:
-                case SignalPeer(signal):
-                    self._outgoing.put(member.peer_id, signal)
-                case Tell(event):
-                    orders.append(Tell(AtPeer(member.peer_id, event)))
-                case Answer(op) if op < 0:
-                    if self._measures.get(member.number) == op:
-                        del self._measures[member.number]
-                        if order.value is not None:
-                            self._graces.measured(now, member.number, order.value)
-                    else:
-                        self._swapped(now, order, orders)
-                case Note(level, message, context):
-                    orders.append(Note(level, message, {**context, "peer": member.peer_id}))
-                case _:
-                    orders.append(order)
-        if member.number in self._graces and not member.machine.connected:
-            self._depart(now, member.number, orders)
-
-    def _measure(self, now: Micros, number: int, orders: list[Order]) -> None:
-        """Ask how much has arrived from a member that is away, unless the last answer is still to come."""
-        member = self._members.numbered(number)
-        if member is not None and number in self._graces and number not in self._measures:
-            op = self._measures[number] = self._next_op()
-            self._ask_member(now, member, MeasureTraffic(), orders, op)
-
-    def _grace_ends(self, member: Member) -> None:
-        self._graces.end(member.number)
-        self._measures.pop(member.number, None)
+        # A presence that only names who left is no snapshot, whatever was expected.
+        if not membership.snapshot_due or not (presence.joined or not presence.left):
+            self._company.delta(now, presence, orders)
+            return
+        membership.snapshot_due = False
+        membership.timer = None
+        if self._state != "reconnecting":
+            self._company.snapshot(now, presence, orders)
+            return
+        own_id = self._session.peer_id
+        assert own_id is not None
+        self._company.reconcile(now, presence, orders, replace=own_id != membership.known_as)
+        membership.known_as = own_id
+        self._enter("reconciled", orders)
 
     def _send_signals(self, now: Micros, orders: list[Order]) -> None:
-        while (waiting := self._outgoing.take(now)) is not None:
+        while (waiting := self._company.outgoing.take(now)) is not None:
             peer_id, signal = waiting
             self.counters.signals_out += 1
             data = msgspec.Raw(encode_data(to_data(signal)))
-            self._to_session(now, Asked(self._next_op(), SendTo(peer_id, data)), orders)
-
-
-def _at(at: Micros | None, why: str) -> Deadline | None:
-    return None if at is None else Deadline(at, why)
+            self._to_session(now, Asked(self._ops.next(), SendTo(peer_id, data)), orders)
 
 
 def _is_milestone(count: int) -> bool:
@@ -899,10 +616,3 @@ def _is_like_a_signal(data: msgspec.Raw) -> bool:
 def _close_reason(reason: str | None) -> str:
     """As much of a reason as fits into a close frame."""
     return (reason or "").encode("utf-8", "replace")[:MAX_CLOSE_REASON].decode("utf-8", "ignore")
-
-
-def _scrubbed(error: Exception) -> Exception:
-    """An error that can be logged: itself, unless its text holds a secret."""
-    text = str(error)
-    clean = scrub(text)
-    return error if clean == text else MeteredRealtimeError(f"{type(error).__name__}: {clean}")

@@ -280,7 +280,7 @@ class Conversation:
             state = after  # type: ignore[assignment]
         assert self.room.state == state == self._state, "the application was not told of a change of state"
         assert self.members == self._members, "the application was not told who is there"
-        assert list(self.room._roster) == self.members, "the roster and the machines differ"
+        assert list(self.room._company.roster) == self.members, "the roster and the machines differ"
         due = self.room.deadline
         if isinstance(fact, Woken):
             assert due is None or due.at > self.now, f"woken, and at once wants to be woken again: {due}"
@@ -290,7 +290,7 @@ class Conversation:
             assert not self._members
             assert "up" not in self._links.values(), "a link is left open"
             assert "opening" not in self._links.values(), "a link is still being opened"
-            assert not self.room._members._owners, "numbers of nobody are kept"
+            assert not self.room._company.members._owners, "numbers of nobody are kept"
         return orders
 
     def _take(self, order: Order) -> None:

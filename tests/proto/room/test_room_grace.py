@@ -214,7 +214,7 @@ def test_a_measurement_that_takes_its_time(converse: Converse) -> None:
     talk.advance(3.1)
     assert left(talk) == ["bob"]
     assert len([fact for fact in bob.facts if isinstance(fact, Asked)]) < 25
-    assert not talk.room._measures
+    assert not talk.room._company._measures
 
 
 def test_other_graces_can_be_asked_for(converse: Converse) -> None:

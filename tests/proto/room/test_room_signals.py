@@ -209,7 +209,7 @@ class TestWhoseANumberIs:
         two.asks(OpenDataChannel("bob", ChannelOptions("chat")))
         says(two, "bob", Begin(-50, MakeOffer(-1, ())))
         two.presence(left=("bob",))
-        assert not two.room._members._owners
+        assert not two.room._company.members._owners
         two.forget()
         two.give(EffectDone(-50, 1))
         assert two.orders == []
