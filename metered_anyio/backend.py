@@ -71,6 +71,13 @@ class Backend(Protocol):
         """Call back after everything that is ready now has had its turn."""
         ...
 
+    def call_from_thread(self, callback: Callback) -> None:
+        """Call back in the loop's thread, in the order of the calls; this one may be made from any other thread.
+
+        Raises `RuntimeError` once the loop has ended.
+        """
+        ...
+
     def waiter(self) -> Waiter[Any]:
         """A new waiter."""
         ...
@@ -145,6 +152,9 @@ class AsyncioBackend:
         self.time = loop.time
         self.call_soon = loop.call_soon
         self.waiter: Callable[[], asyncio.Future[Any]] = loop.create_future
+
+    def call_from_thread(self, callback: Callback) -> None:
+        self._loop.call_soon_threadsafe(callback, context=self._context)
 
     def alarm(self, callback: Callback) -> Alarm:
         return _AsyncioAlarm(self._loop, callback, self._context)
@@ -235,6 +245,9 @@ class TrioBackend:
         self._token.run_sync_soon(_contained, callback)
         return None
 
+    def call_from_thread(self, callback: Callback) -> None:
+        self._token.run_sync_soon(_contained, callback)
+
     def alarm(self, callback: Callback) -> Alarm:
         return _TrioAlarm(self, callback)
 
@@ -286,12 +299,9 @@ class _TrioWaiter(Generic[T]):
             self._trio.lowlevel.reschedule(task)
 
     def __await__(self) -> Generator[Any, None, T]:
-        return self._wait().__await__()
-
-    async def _wait(self) -> T:
         if not self._done:
             self._task = self._trio.lowlevel.current_task()
-            await self._trio.lowlevel.wait_task_rescheduled(self._give_up)
+            yield from self._trio.lowlevel.wait_task_rescheduled(self._give_up).__await__()
         return self._result  # type: ignore[return-value]
 
     def _give_up(self, _: object) -> trio.lowlevel.Abort:
@@ -339,7 +349,7 @@ class _TrioAlarm:
 
 
 class _TrioWatch:
-    __slots__ = ("_callback", "_scope", "_sock", "_wait")
+    __slots__ = ("_callback", "_cancelled", "_scope", "_sock", "_wait")
 
     def __init__(
         self,
@@ -351,14 +361,17 @@ class _TrioWatch:
         self._wait = wait
         self._sock = sock
         self._callback = callback
+        self._cancelled = False
         self._scope = anyio.CancelScope()
         backend.spawn(self._run)
 
     def cancel(self) -> None:
+        self._cancelled = True
         self._scope.cancel()
 
     async def _run(self) -> None:
+        wait, sock, callback = self._wait, self._sock, self._callback
         with self._scope:
-            while not self._scope.cancel_called:
-                await self._wait(self._sock)
-                _contained(self._callback)
+            while not self._cancelled:
+                await wait(sock)
+                _contained(callback)
