@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
 from metered_proto.errors import MeteredRealtimeError
 from metered_proto.orders import Order
-from metered_proto.rtc.words import Work
+from metered_proto.rtc.words import ChannelOptions, Work
 
 ReadyState: TypeAlias = Literal["connecting", "open", "closing", "closed"]
 
@@ -50,7 +50,7 @@ class LocalSource(Protocol):
         ...
 
     @property
-    def readyState(self) -> str:
+    def readyState(self) -> str:  # noqa: N802 - the name it has in the W3C specification
         """`live` or `ended`."""
         ...
 
@@ -161,7 +161,8 @@ class TrackStats:
     `key` is the room's number of a local track or of a received one, `mid` its media section, `codec` for example
     `VP8`. `frames` are those sent or received, and `frames_dropped` those left out because the encoder or the reader
     did not keep up. `packets_lost` counts packets that the receiving end missed, `jitter` is in seconds and
-    `round_trip_time` too. `bitrate` is in bit/s, on average since the last time anybody asked.
+    `round_trip_time` too. `bitrate` is in bit/s, on average since anybody asked before (or since the connection was
+    made).
     """
 
     kind: Literal["audio", "video"]
@@ -223,6 +224,10 @@ class Engine(Protocol):
 
     def channel(self, number: int) -> ChannelHandle:
         """The data channel of an `OpenChannel` or a `ChannelArrived`."""
+        ...
+
+    def create_channel(self, number: int, options: ChannelOptions) -> ChannelHandle:
+        """The data channel of an `OpenChannel` that is still to be ordered: there may be no connection yet."""
         ...
 
     def connection(self, pc: int) -> Any:

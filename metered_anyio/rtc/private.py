@@ -1,0 +1,469 @@
+"""Everything of aiortc and aioice that is not their public API, and why we go there. Nobody else does.
+
+aiortc does not let an application place its tracks, choose payload types, gather in the background or decode into
+a bound. Each function here reaches for one such thing. `missing()` tells which names are not there (any more); a test
+asks it, so that a new release of aiortc fails there and not in a call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import Any, Final
+
+from aioice.ice import Connection as IceConnection
+from aioice.ice import StunProtocol, get_host_addresses, relayed_candidate, server_reflexive_candidate
+from aiortc import RTCIceServer, RTCPeerConnection
+from aiortc.codecs import CODECS, HEADER_EXTENSIONS, is_rtx
+from aiortc.rtcicetransport import candidate_from_aioice, connection_kwargs
+from aiortc.rtcpeerconnection import find_common_codecs
+from aiortc.rtcrtpparameters import RTCRtcpFeedback, RTCRtpHeaderExtensionParameters
+from aiortc.sdp import SessionDescription, candidate_from_sdp, candidate_to_sdp
+
+from metered_proto.rtc.words import ChannelOptions
+
+__all__ = [
+    "CODECS",
+    "HEADER_EXTENSIONS",
+    "IceConnection",
+    "RTCRtcpFeedback",
+    "RTCRtpHeaderExtensionParameters",
+    "SessionDescription",
+    "StunProtocol",
+    "candidate_from_aioice",
+    "candidate_from_sdp",
+    "candidate_to_sdp",
+    "connection_kwargs",
+    "find_common_codecs",
+    "get_host_addresses",
+    "is_rtx",
+    "relayed_candidate",
+    "server_reflexive_candidate",
+]
+
+_PC: Final = "_RTCPeerConnection__"
+_SENDER: Final = "_RTCRtpSender__"
+_RECEIVER: Final = "_RTCRtpReceiver__"
+_DTLS: Final = "_RTCDtlsTransport__"
+_ICE: Final = "_RTCIceTransport__"
+
+UNREADABLE: Final = (ValueError, AssertionError, LookupError, AttributeError, TypeError, StopIteration, RuntimeError)
+"""What aiortc's parser raises for what it cannot read."""
+
+UNDECODED_FRAMES: Final = 64
+"""What may wait for the decoder of one track, about two seconds of video."""
+
+
+# --- a connection ---
+
+
+def dtls_transports(pc: RTCPeerConnection) -> list[Any]:
+    """The DTLS transports: one at most, since everything is bundled; none before there is anything to transport."""
+    return list(getattr(pc, _PC + "dtlsTransports"))
+
+
+def ice_connection(dtls: Any) -> IceConnection:
+    """aioice's connection under a DTLS transport."""
+    connection: IceConnection = dtls.transport._connection
+    return connection
+
+
+def remote_sections(pc: RTCPeerConnection) -> list[Any]:
+    """The media sections of the remote description, as aiortc parsed them."""
+    description = getattr(pc, _PC + "remoteDescription")()
+    return [] if description is None else list(description.media)
+
+
+def serialize_connecting(pc: RTCPeerConnection, failed: Callable[[Exception], None]) -> None:
+    """Let aiortc bring up the transports for one description after the other, and hear of what goes wrong.
+
+    aiortc starts a task for each description, and a later one that finds the handshake under way goes home: what it
+    was to start would never start. Its failures are heard by nobody.
+    """
+    name = _PC + "connect"
+    original: Callable[[], Awaitable[None]] = getattr(pc, name)
+    lock = asyncio.Lock()
+
+    async def connect() -> None:
+        async with lock:
+            try:
+                await original()
+            except Exception as error:
+                failed(error)
+
+    setattr(pc, name, connect)
+
+
+def forget_bundling(pc: RTCPeerConnection) -> None:
+    """Tell aiortc that every section shares the transport already.
+
+    It takes the first transceiver it made for the owner of the transport. Where the bundle's first section is another
+    one, it would stop "the transport that is no longer needed", which is the one in use.
+    """
+    for transceiver in pc.getTransceivers():
+        transceiver._bundled = True
+    if pc.sctp is not None:
+        pc.sctp._bundled = True
+
+
+def create_sctp(pc: RTCPeerConnection) -> None:
+    """Be ready for data channels, without one of our own."""
+    if pc.sctp is None:
+        getattr(pc, _PC + "createSctpTransport")()
+
+
+def put_section(pc: RTCPeerConnection, transceiver: Any | None, index: int) -> None:
+    """Say where in our offer the section of a transceiver is; None: the one of the data channels."""
+    if transceiver is None:
+        setattr(pc, _PC + "sctp_mline_index", index)
+    else:
+        transceiver._set_mline_index(index)
+
+
+def section_of(transceiver: Any) -> int | None:
+    """Where its section is in the latest description."""
+    index: int | None = transceiver._get_mline_index()
+    return index
+
+
+# --- transceivers ---
+
+
+def offered_direction(transceiver: Any) -> str | None:
+    """What we may do in a section that the remote offered, seen from us."""
+    direction: str | None = transceiver._offerDirection
+    return direction
+
+
+def close_unoffered(transceivers: Sequence[Any], mids: Sequence[str]) -> None:
+    """Transceivers without a section in the remote's offer do nothing; aiortc would stumble over them."""
+    for transceiver in transceivers:
+        if transceiver.mid not in mids:
+            transceiver._offerDirection = "inactive"
+
+
+def free_section(transceivers: Sequence[Any], index: int, mid: str) -> None:
+    """The section at `index` was recycled under a new `mid` (RFC 8829 section 5.2.2): whoever had it is out."""
+    for transceiver in transceivers:
+        if transceiver._get_mline_index() == index and transceiver.mid != mid:
+            transceiver._set_mline_index(None)
+
+
+def codecs(transceiver: Any) -> list[Any]:
+    """What was negotiated, in order of preference; the first is what is sent."""
+    found: list[Any] = transceiver._codecs
+    return found
+
+
+def extensions(transceiver: Any) -> list[Any]:
+    """The RTP header extensions that were negotiated."""
+    found: list[Any] = transceiver._headerExtensions
+    return found
+
+
+def set_negotiated(transceiver: Any, codecs: list[Any], extensions: list[Any]) -> None:
+    """Say what is negotiated. `createOffer` forgets it while the connection goes on using it."""
+    transceiver._codecs = codecs
+    transceiver._headerExtensions = extensions
+
+
+# --- senders ---
+
+
+def set_msid(sender: Any, stream_id: str | None, track_id: str) -> None:
+    """The stream and the track id that our next description gives for a sender (RFC 8830)."""
+    sender._stream_id = "-" if stream_id is None else stream_id
+    sender._track_id = track_id
+
+
+def ask_key_frame(sender: Any) -> None:
+    """Make the next picture a complete one."""
+    sender._send_keyframe()
+
+
+def encode_in(sender: Any, executor: Executor) -> None:
+    """Encode in threads of ours. The loop's default ones would outlive us, and might be busy with other things."""
+    setattr(sender, _SENDER + "loop", _EncoderLoop(executor))
+
+
+class _EncoderLoop:
+    """What a sender uses its loop for."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+
+    def run_in_executor(self, _: None, function: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+        return asyncio.get_running_loop().run_in_executor(self._executor, function, *args)
+
+
+# --- receivers ---
+
+
+def receive_into(track: Any, inlet: Any) -> None:
+    """Decoded frames go to `await inlet.put(frame)`, the last one being None. aiortc's own queue has no bound."""
+    track._queue = inlet
+
+
+def ignore_goodbye(receiver: Any) -> None:
+    """An RTCP BYE ends a source, not the section: a remote that starts to send in it again must be heard again."""
+    original = receiver._handle_rtcp_packet
+
+    async def handle(packet: Any) -> None:
+        if type(packet).__name__ != "RtcpByePacket":
+            await original(packet)
+
+    receiver._handle_rtcp_packet = handle
+
+
+def bound_decoding(receiver: Any) -> None:
+    """No more than `UNDECODED_FRAMES` wait to be decoded, however fast the remote sends."""
+    setattr(receiver, _RECEIVER + "decoder_queue", _DecoderQueue(getattr(receiver, _RECEIVER + "decoder_error")))
+    # aiortc waits here for the decoder's thread, in the loop, and for all that is still to be decoded.
+    receiver._handle_disconnect = lambda: None
+
+
+class _DecoderQueue(queue.Queue[Any]):
+    """Drops what comes on top, and has a new key frame asked for, as after a decoding error."""
+
+    def __init__(self, error: threading.Event) -> None:
+        super().__init__()
+        self._error = error
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        if item is not None and self.qsize() >= UNDECODED_FRAMES:
+            self._error.set()
+            return
+        super().put(item, block, timeout)
+
+    def end(self) -> None:
+        """Nothing that waits is decoded any more."""
+        with self.mutex:
+            self.queue.clear()
+        self.put(None)
+
+
+async def stop_decoding(receiver: Any) -> None:
+    """End the decoder's thread, without holding up the loop."""
+    thread: threading.Thread | None = getattr(receiver, _RECEIVER + "decoder_thread")
+    if thread is None:
+        return
+    setattr(receiver, _RECEIVER + "decoder_thread", None)
+    getattr(receiver, _RECEIVER + "decoder_queue").end()
+    while thread.is_alive():  # noqa: ASYNC110 - a thread sets no asyncio.Event
+        await asyncio.sleep(0.002)
+    await asyncio.sleep(0)  # what it handed to the loop in its last moments is still to be taken
+
+
+def rtcp_ssrc(receiver: Any) -> int | None:
+    """Whom our reports about a received track come from."""
+    ssrc: int | None = getattr(receiver, _RECEIVER + "rtcp_ssrc")
+    return ssrc
+
+
+def stop_estimating(receiver: Any) -> None:
+    """No more REMB: the sender has better reports to go by."""
+    setattr(receiver, _RECEIVER + "remote_bitrate_estimator", None)
+
+
+# --- packets ---
+
+
+def route_by_mid(dtls: Any, arrived: Callable[[Any, Any], None]) -> None:
+    """Have RTP packets go to the section that they name, and hear of each: `arrived(packet, receiver)`.
+
+    aiortc goes by the sources (SSRC) of the first description, and gives a new source to whoever happens to be the
+    only one with its payload type: a second video lands in the first one's track (RFC 9143 section 9.2 says better).
+    """
+    router = dtls._rtp_router
+    original = router.route_rtp
+
+    def route(packet: Any) -> Any:
+        mid = packet.extensions.mid
+        if mid and packet.ssrc not in router.ssrc_table:
+            receiver = router.mid_table.get(mid)
+            if receiver is None:
+                return None
+            router.ssrc_table[packet.ssrc] = receiver
+        receiver = original(packet)
+        if receiver is not None:
+            arrived(packet, receiver)
+        return receiver
+
+    router.route_rtp = route
+
+
+def contain(dtls: Any, sctp: Any | None, failed: Callable[[Exception], None]) -> None:
+    """A packet that cannot be read is dropped. In aiortc it ends the connection, with a traceback in the log."""
+    for owner, names in ((dtls, ("_handle_rtp_data", "_handle_rtcp_data")), (sctp, ("_handle_data",))):
+        for name in names:
+            if owner is not None and name not in vars(owner):
+                setattr(owner, name, _contained(getattr(owner, name), failed))
+
+
+def _contained(handle: Callable[..., Awaitable[None]], failed: Callable[[Exception], None]) -> Callable[..., Any]:
+    async def contained(*args: Any, **kwargs: Any) -> None:
+        try:
+            await handle(*args, **kwargs)
+        except ConnectionError:
+            raise
+        except Exception as error:
+            failed(error)
+
+    return contained
+
+
+async def send_rtcp(dtls: Any, packet: bytes) -> None:
+    """Send an RTCP packet that aiortc knows nothing of."""
+    try:
+        await dtls._send_rtp(packet)
+    except ConnectionError:
+        pass
+
+
+def traffic(dtls: Any) -> tuple[int, int, int, int]:
+    """Bytes sent, bytes received, packets sent, packets received."""
+    return (
+        getattr(dtls, _DTLS + "tx_bytes"),
+        getattr(dtls, _DTLS + "rx_bytes"),
+        getattr(dtls, _DTLS + "tx_packets"),
+        getattr(dtls, _DTLS + "rx_packets"),
+    )
+
+
+# --- data channels ---
+
+
+def largest_message(channel: Any) -> int:
+    """How many bytes the remote takes in one message, 0 for any number."""
+    size: int = channel.transport._remote_max_message_size
+    return size
+
+
+class Label(str):
+    """A label or protocol of a data channel. aiortc takes the number of its characters for that of its bytes."""
+
+    __slots__ = ()
+
+    def __len__(self) -> int:
+        return len(self.encode())
+
+
+def options_of(channel: Any) -> ChannelOptions:
+    """What the remote opened a channel with."""
+    return ChannelOptions(
+        str(channel.label), channel.ordered, channel.maxRetransmits, channel.maxPacketLifeTime, str(channel.protocol)
+    )
+
+
+# --- ICE ---
+
+
+def local_candidates(ice: IceConnection) -> list[Any]:
+    """The list that descriptions are made from."""
+    return ice._local_candidates
+
+
+def hold_failure(ice: IceConnection) -> None:
+    """There is more to come: do not give up. Each one is followed by a `release_failure`."""
+    ice._remote_candidates_resolving += 1
+
+
+def release_failure(ice: IceConnection) -> None:
+    """What was to come has come."""
+    ice._remote_candidates_resolving -= 1
+    if ice._remote_candidates_end and not ice._remote_candidates_resolving and not ice._closing:
+        ice._end_remote_candidates()
+
+
+def host_protocols(ice: IceConnection) -> list[Any]:
+    """The sockets of the host candidates."""
+    return [protocol for protocol in ice._protocols if protocol.local_candidate.type == "host"]
+
+
+def add_protocol(ice: IceConnection, protocol: Any) -> None:
+    """Use another local candidate with a way of its own to send, as a relayed one has."""
+    ice._protocols.append(protocol)
+    if ice._early_checks_done:  # or `connect` will see to it
+        for candidate in ice._remote_candidates:
+            ice._pair_remote_candidate(candidate)
+        ice.sort_check_list()
+
+
+async def gather_hosts(ice: IceConnection, addresses: list[str]) -> None:
+    """Open a socket for each address, and nothing else: what `gather_candidates` does without any server."""
+    if not ice._local_candidates_start:
+        ice._local_candidates_start = True
+        if addresses:
+            ice._local_candidates += await ice.get_component_candidates(component=1, addresses=addresses)
+        ice._local_candidates_end = True
+
+
+def gather_with(ice: IceConnection, gather: Callable[[], Awaitable[None]]) -> None:
+    """Have aiortc gather in this way."""
+    ice.gather_candidates = gather  # type: ignore[method-assign,assignment]
+
+
+def selected_pair(ice: IceConnection) -> Any | None:
+    """The candidate pair in use, with a `local_candidate` and a `remote_candidate`."""
+    return ice._nominated.get(1)
+
+
+def watch_checks(ice: IceConnection, came: Callable[[int], None]) -> None:
+    """Hear of each connectivity check of the remote's: `came(bytes)`."""
+    original = ice.request_received
+
+    def request_received(message: Any, *args: Any) -> None:
+        came(len(bytes(message)))
+        original(message, *args)
+
+    ice.request_received = request_received  # type: ignore[method-assign,assignment]
+
+
+def tear_down(pc: RTCPeerConnection) -> None:
+    """Let go of everything at once, when a connection does not close by itself."""
+    for transceiver in pc.getTransceivers():
+        for owner, names in ((transceiver.sender, ("rtp_task", "rtcp_task")), (transceiver.receiver, ("rtcp_task",))):
+            prefix = _SENDER if owner is transceiver.sender else _RECEIVER
+            for name in names:
+                if (task := getattr(owner, prefix + name)) is not None:
+                    task.cancel()
+    for dtls in dtls_transports(pc):
+        if dtls._task is not None:
+            dtls._task.cancel()
+        if (monitor := getattr(dtls.transport, _ICE + "monitor_task")) is not None:
+            monitor.cancel()
+        ice = ice_connection(dtls)
+        ice._closing = True
+        if ice._query_consent_task is not None:
+            ice._query_consent_task.cancel()
+        if not ice._check_list_done:
+            ice._check_list_done = True
+            ice._check_list_state.put_nowait(2)
+        for pair in ice._check_list:
+            if pair.task is not None:
+                pair.task.cancel()
+        for protocol in ice._protocols:
+            drop_protocol(protocol)
+        ice._queue.put_nowait(None)
+
+
+def drop_protocol(protocol: Any) -> None:
+    """Close a socket without another word. That of a relayed candidate would ask the server first, and wait."""
+    inner = getattr(protocol.transport, "_TurnTransport__inner_protocol", None)
+    (protocol.transport if inner is None else inner.transport).abort()
+
+
+def alive(executor: ThreadPoolExecutor) -> bool:
+    """Whether a thread of it is still there."""
+    return any(thread.is_alive() for thread in executor._threads)
+
+
+# --- what is there ---
+
+
+def ice_server(urls: Sequence[str], username: str | None, credential: str | None) -> RTCIceServer:
+    """One of aiortc's."""
+    return RTCIceServer(urls=list(urls), username=username, credential=credential)
