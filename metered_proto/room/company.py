@@ -102,7 +102,7 @@ class Company:
         self, now: Micros, own_id: str, servers: tuple[IceServer, ...], max_message_size: int, orders: list[Order]
     ) -> None:
         """There is a connection to the relay, another one perhaps, and these are its terms."""
-        self.roster.own_id = own_id
+        self.roster.is_now(own_id)
         self._servers = servers
         self._max_message_size = max_message_size
         for member in self.members:

@@ -4,7 +4,8 @@ The first presence after a subscribe is a snapshot of everybody else; what follo
 what was known before stands the question of who is missing. Somebody who is missing need not be gone: whether it is
 kept for a while, `away`, is decided by whoever asks (`keep`), because it depends on the peer's connection.
 
-Our own id is no member, though it may well be in a presence: one peer can have several sockets.
+Our own id is no member, though it may well be in a presence: one peer can have several sockets. Neither is an id that
+was ours before a reconnect, while the server has not noticed yet that its socket is gone.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ import msgspec
 from metered_proto.events import Presence, PresencePeer
 from metered_proto.wire.caps import PEERS_PER_CHANNEL
 from metered_proto.wire.channels import peer_id_problem
+
+FORMER_IDS: Final = 16
+"""How many ids of our own are kept that the server may still know."""
 
 NOBODY: Final[tuple[str, ...]] = ()
 
@@ -47,14 +51,15 @@ class _Entry(msgspec.Struct):
 
 
 class Roster:
-    """The members of one room, in the order in which they came. `own_id` is ours, once there is one."""
+    """The members of one room, in the order in which they came."""
 
-    __slots__ = ("_entries", "_limit", "own_id")
+    __slots__ = ("_entries", "_former", "_limit", "_own_id")
 
     def __init__(self, limit: int = PEERS_PER_CHANNEL) -> None:
         self._entries: dict[str, _Entry] = {}
         self._limit = limit
-        self.own_id: str | None = None
+        self._own_id: str | None = None
+        self._former: dict[str, None] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -64,6 +69,20 @@ class Roster:
 
     def __contains__(self, peer_id: object) -> bool:
         return peer_id in self._entries
+
+    @property
+    def own_id(self) -> str | None:
+        """Ours, once there is one."""
+        return self._own_id
+
+    def is_now(self, own_id: str) -> None:
+        """The server calls us so from now on."""
+        if self._own_id is not None and self._own_id != own_id:
+            self._former[self._own_id] = None
+            if len(self._former) > FORMER_IDS:
+                del self._former[next(iter(self._former))]
+        self._former.pop(own_id, None)
+        self._own_id = own_id
 
     def metadata(self, peer_id: str) -> dict[str, Any] | None:
         """What a member's token asserts about it."""
@@ -75,11 +94,15 @@ class Roster:
 
     def snapshot(self, presence: Presence, keep: Callable[[str], bool]) -> Changes:
         """Everybody who is there now, but us."""
+        there = {peer.peer_id for peer in presence.joined}
+        self._former = {peer_id: None for peer_id in self._former if peer_id in there}
         named = self._read(presence.joined)
         return self._apply([peer_id for peer_id in self._entries if peer_id not in named], named, keep)
 
     def delta(self, presence: Presence, keep: Callable[[str], bool]) -> Changes:
         """Who left and who came since. One that is said to have done both left first."""
+        for peer in presence.left:
+            self._former.pop(peer.peer_id, None)
         missing = [peer_id for peer_id in self._read(presence.left) if peer_id in self._entries]
         return self._apply(missing, self._read(presence.joined), keep)
 
@@ -93,15 +116,19 @@ class Roster:
             entry.away = False
 
     def clear(self) -> None:
-        """Nobody is there."""
+        """Nobody is there, and nothing is known of us."""
         self._entries.clear()
+        self._former.clear()
+        self._own_id = None
 
     def _read(self, peers: Iterable[PresencePeer]) -> dict[str, dict[str, Any] | None]:
         """Others by id, the last word on each. An id that nobody could be reached by is passed over."""
         return {
             peer.peer_id: peer.metadata
             for peer in peers
-            if peer.peer_id != self.own_id and peer_id_problem(peer.peer_id) is None
+            if peer.peer_id != self._own_id
+            and peer.peer_id not in self._former
+            and peer_id_problem(peer.peer_id) is None
         }
 
     def _apply(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from table_kit import each_row
 
-from metered_proto.errors import MeteredRealtimeError, ReconcileTimeoutError, ServerRequestError
+from metered_proto.errors import MeteredRealtimeError, ReconcileTimeoutError, ServerRequestError, SignallingConnectError
 from metered_proto.events import FatalError, Left, StateChange
 from metered_proto.facts import EffectDone
 from metered_proto.orders import CloseLink
@@ -138,6 +138,16 @@ def test_the_token_provider_fails_past_its_threshold(converse: Converse) -> None
     assert talk.state == "reconnecting"
     talk.comes_back("bob")
     assert talk.state == "joined"
+
+
+def test_the_token_provider_fails_past_its_threshold_while_joining(converse: Converse) -> None:
+    talk = converse(api_key=None)
+    for attempt in (1, 2, 3):
+        op = talk.asks_to_join()
+        talk.give(EffectDone(talk.effect, error=OSError("no mint")))
+        assert isinstance(talk.error(op), SignallingConnectError)
+        assert len(fatal(talk)) == (attempt == 3)
+    assert talk.state == "idle"
 
 
 def test_no_snapshot_comes(talk: Any) -> None:

@@ -104,13 +104,14 @@ def test_a_new_id_is_not_forgotten_where_the_snapshot_takes_another_attempt(talk
 
 
 def test_our_old_id_may_still_be_in_the_snapshot(talk: Any) -> None:
-    """The server has not noticed the end of the old socket yet: then the old we is a member until it leaves."""
+    """The server has not noticed the end of the old socket yet. Later that id may be anybody's."""
     talk.joins(peer_id="one")
     talk.link_goes_down()
     talk.comes_back("one", peer_id="two")
-    assert talk.room.members == ("one",)
-    talk.presence(left=("one",))
     assert talk.room.members == ()
+    talk.presence(left=("one",))
+    talk.presence("one")
+    assert talk.room.members == ("one",)
 
 
 def test_a_closed_survivor_is_reconciled_like_any_other(talk: Any) -> None:
@@ -180,6 +181,12 @@ class TestASnapshotThatDoesNotCome:
         talk.until_woken()
         talk.presence("bob")
         assert talk.state == "joined"
+
+    def test_and_is_refused_for_good(self, talk: Any) -> None:
+        self.comes_back_without(talk)
+        talk.until_woken()
+        talk.refuse(talk.requests("subscribe")[-1], "channel_not_authorized")
+        assert talk.told[-1] == Left("me", "room", "channel_not_authorized")
 
     def test_is_not_waited_for_without_a_connection(self, talk: Any) -> None:
         self.comes_back_without(talk)
