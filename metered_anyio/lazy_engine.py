@@ -22,6 +22,7 @@ from metered_proto.orders import Order
 from metered_proto.rtc.absent import HOW_TO_INSTALL
 from metered_proto.rtc.words import (
     AddCandidate,
+    ChannelOptions,
     CloseConnection,
     EndTrack,
     OpenChannel,
@@ -63,8 +64,7 @@ class LazyEngine:
         self._pump: Pump | None = None
         self._engine: Engine | None = None
         self._perform: Mapping[type[Order], Callable[[Any], None]] = {}
-        self._loading = False
-        self._closed = False
+        self._loading = self._broken = self._closed = False
         self._orders: list[Order] = []
         self._waiting: list[Waiter[Any]] = []
         self._sources: dict[int, LocalSource] = {}
@@ -111,6 +111,7 @@ class LazyEngine:
             if self._orders or self._waiting:
                 self._wanted()
         except Exception as error:
+            self._broken = True
             self._logger.error("aiortc cannot be used", {"error": repr(error)})
             self._wake()
         finally:
@@ -130,7 +131,7 @@ class LazyEngine:
     def need(self) -> Engine:
         """The engine, made here and now if need be. Raises `WebRtcMissingError`."""
         if self._engine is None:
-            if self._closed or not has_webrtc():
+            if self._closed or self._broken or not has_webrtc():
                 raise WebRtcMissingError(HOW_TO_INSTALL)
             assert self._make is not None
             engine = self._engine = self._make()
@@ -174,6 +175,10 @@ class LazyEngine:
     def channel(self, number: int) -> ChannelHandle:
         """A data channel."""
         return self.need().channel(number)
+
+    def create_channel(self, number: int, options: ChannelOptions) -> ChannelHandle:
+        """A data channel that is to be opened."""
+        return self.need().create_channel(number, options)
 
     def connection(self, pc: int) -> Any:
         """A connection of aiortc's, or None."""

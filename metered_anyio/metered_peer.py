@@ -456,7 +456,7 @@ class _Around(Surroundings):
         return None if machine is None else machine.pc
 
     def open_channel(self, peer_id: str, options: ChannelOptions) -> ChannelHandle:
-        return self.engine.channel(self.ask_now(OpenDataChannel(peer_id, options)))
+        return self.engine.create_channel(self.ask_now(OpenDataChannel(peer_id, options)), options)
 
     def track(self, number: int) -> Any:
         return self.engine.track(number)

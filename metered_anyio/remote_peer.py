@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
+from weakref import WeakSet
 
 from metered_anyio.data_channel import adopt
 from metered_anyio.emitter import Emitter
@@ -86,6 +87,7 @@ class RemotePeer(Emitting):
         self._tracks: dict[int, Any] = {}
         self._streams: dict[str, MediaStream] = {}
         self._new_stream: StreamAdded | None = None  # told as soon as its first track is in it
+        self._channels: WeakSet[ChannelHandle] = WeakSet()
         self._heard: set[type[Event]] = set()  # what somebody has listened to
         self._unheard: deque[Event] = deque(maxlen=MOST_UNHEARD)
         self._telling_unheard = False
@@ -177,7 +179,9 @@ class RemotePeer(Emitting):
         if max_retransmits is not None and max_packet_life_time is not None:
             raise ValueError("give max_retransmits or max_packet_life_time, not both")
         options = ChannelOptions(label, ordered, max_retransmits, max_packet_life_time, protocol)
-        return self._home(self._room.open_channel(self._id, options))
+        channel = self._home(self._room.open_channel(self._id, options))
+        self._channels.add(channel)
+        return channel
 
     def _home(self, channel: ChannelHandle) -> ChannelHandle:
         adopt(channel, self._emitter)
@@ -213,9 +217,9 @@ class RemotePeer(Emitting):
 
     def over(self) -> None:
         """It has left, or we have. Its streams of events end."""
-        self._tracks.clear()
-        self._streams.clear()
         self._unheard.clear()
+        for channel in list(self._channels):
+            channel.close()  # one that has never opened has no connection to end with
         self._emitter.end_streams()
 
     def _track_seen(self, number: int, stream_id: str | None, metadata: dict[str, Any] | None) -> None:

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-import pytest
 from adapter_kit import KEY, QUICK, SECRET, until
 from channel_kit import ScriptedHandle
 
@@ -17,6 +16,7 @@ from metered_proto.errors import MeteredRealtimeError
 from metered_proto.orders import Order
 from metered_proto.rtc.words import (
     AddCandidate,
+    ChannelOptions,
     CloseConnection,
     CountReceived,
     Described,
@@ -99,8 +99,6 @@ class ScriptedTrack:
 class ScriptedEngine:
     """See `metered_anyio.rtc.engine.Engine`. It writes down what it is asked and answers as it was told to."""
 
-    made: list[ScriptedEngine]
-
     def __init__(self, feed: Callable[[Any], None]) -> None:
         self.feed = feed
         self.orders: list[Order] = []
@@ -152,6 +150,9 @@ class ScriptedEngine:
     def channel(self, number: int) -> ScriptedHandle:
         return self.channels.setdefault(number, ScriptedHandle())
 
+    def create_channel(self, number: int, options: ChannelOptions) -> ScriptedHandle:
+        return self.channels.setdefault(number, ScriptedHandle("connecting"))
+
     def connection(self, pc: int) -> Any:
         return f"connection {pc}"
 
@@ -160,16 +161,3 @@ class ScriptedEngine:
 
     async def aclose(self) -> None:
         self.closed = True
-
-
-@pytest.fixture
-def engines(monkeypatch: pytest.MonkeyPatch) -> list[ScriptedEngine]:
-    """Every engine that is made, and each is a scripted one."""
-    made: list[ScriptedEngine] = []
-
-    def make(feed: Callable[[Any], None], logger: object, backend: object) -> ScriptedEngine:
-        made.append(ScriptedEngine(feed))
-        return made[-1]
-
-    monkeypatch.setattr("metered_anyio.metered_peer.make_engine", make)
-    return made
