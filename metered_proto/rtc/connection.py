@@ -10,7 +10,7 @@ from metered_proto.rtc.candidates import LocalCandidates
 from metered_proto.rtc.matching import for_offer, name_of_offer, offer_named_in
 from metered_proto.rtc.words import Described, SignalPeer
 from metered_proto.wire.sdp import SdpFacts, read_sdp, same_ice_generation, ufrags
-from metered_proto.wire.signals import DescriptionType, RtcDescription
+from metered_proto.wire.signals import Candidate, DescriptionType, RtcDescription, RtcIce
 
 
 class Connection:
@@ -20,9 +20,10 @@ class Connection:
     """
 
     __slots__ = (
+        "_answer",
         "_candidates",
+        "_last",
         "_offer",
-        "_said",
         "answered",
         "disconnected_at",
         "local",
@@ -44,38 +45,46 @@ class Connection:
         self.local: SdpFacts | None = None
         self.remote: SdpFacts | None = None
         self.answered: str | None = None
-        """The offer of the remote that the last description of ours answers; None where that is an offer."""
+        """The last offer of the remote, which our answer belongs to; None once an offer of ours has been agreed on."""
         self.unfitted = False
         """Whether the last answer had no place for something of ours."""
         self.said_at: Micros | None = None
-        """When our description was sent; None if it has not been."""
-        self._said: RtcDescription | None = None
-        self._offer: str | None = None
+        """When our last description was sent; None if it has not been."""
+        self._last: RtcDescription | None = None
+        self._answer: RtcDescription | None = None
+        self._offer: str | None = None  # the name of our last one
         self._candidates = LocalCandidates()
 
-    def describe(self, type: DescriptionType, described: Described, answered: str | None = None) -> None:
-        """Note our own description, which has not been sent yet."""
-        self.local = read_sdp(described.sdp)
-        self.answered = answered
+    def offers(self, described: Described) -> None:
+        """Note an offer of ours, which has not been sent yet."""
+        self._offer = name_of_offer(described.sdp)
+        self._note(RtcDescription("offer", described.sdp), described)
+
+    def answers(self, offer: str, described: Described) -> None:
+        """Note our answer, which has not been sent yet. If an offer of ours was out, it has given way."""
+        self.answered, self._offer = offer, None
         self.unfitted = described.unfitted
-        self.said_at = None
-        sdp = described.sdp if answered is None else for_offer(described.sdp, answered)
-        self._said = RtcDescription(type, sdp)
-        if type == "offer":
-            self._offer = name_of_offer(sdp)
-        self._candidates.described(described.complete)
+        self._answer = RtcDescription("answer", for_offer(described.sdp, offer))
+        self._note(self._answer, described)
+
+    def agreed(self) -> None:
+        """The remote's answer to our offer has been taken. It cannot want our last answer any more."""
+        self.answered = self._answer = None
+        self.unfitted = False
 
     def say(self, now: Micros) -> list[Order]:
-        """Send our description, and the candidates that are not in it."""
-        if self._said is None:
-            return []
+        """Send our last description."""
         self.said_at = now
-        return [SignalPeer(self._said), *(SignalPeer(ice) for ice in self._candidates.to_say())]
+        return self._say(self._last)
 
-    @property
-    def candidates(self) -> LocalCandidates:
-        """Ours, beyond the description."""
-        return self._candidates
+    def say_answer(self) -> list[Order]:
+        """Send our last answer once more."""
+        return self._say(self._answer)
+
+    def found(self, candidate: Candidate | None) -> list[Order]:
+        """Note a candidate of ours, or the end of them. It is sent at once if its description has been."""
+        is_new = self._candidates.found(candidate)
+        return [SignalPeer(RtcIce(candidate))] if is_new and self.said_at is not None else []
 
     def is_late(self, answer: str) -> bool:
         """Whether an answer is for another offer than our last one."""
@@ -92,6 +101,16 @@ class Connection:
             facts is not None and any(s.kind == "application" and not s.rejected for s in facts.media)
             for facts in (self.local, self.remote)
         )
+
+    def _note(self, description: RtcDescription, described: Described) -> None:
+        self._last, self.said_at = description, None
+        self.local = read_sdp(described.sdp)
+        self._candidates.described(described.complete)
+
+    def _say(self, description: RtcDescription | None) -> list[Order]:
+        if description is None:
+            return []
+        return [SignalPeer(description), *(SignalPeer(ice) for ice in self._candidates.to_say())]
 
 
 class Heard(msgspec.Struct, frozen=True):

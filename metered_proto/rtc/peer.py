@@ -83,7 +83,6 @@ from metered_proto.rtc.words import (
     SetTracks,
     Shut,
     SignalCame,
-    SignalPeer,
     SwapTrack,
     TakeAnswer,
 )
@@ -269,7 +268,7 @@ class RtcPeer:
             case ConnectionChanged(pc, state):
                 return self._changed(now, state) if pc == self.pc else []
             case CandidateGathered(pc, candidate):
-                return self._gathered(pc, candidate)
+                return self._gathered(candidate) if pc == self.pc else []
             case EffectDone(effect, result, error):
                 return self._done(now, effect, result, error)
             case ChannelArrived(pc, channel):
@@ -356,10 +355,8 @@ class RtcPeer:
                     orders += self._lose(now, "it did not come up in time")
                 case "disconnected":
                     orders += self._lose(now, "it was disconnected for too long")
-                case "engine" if self._phase.effect is not None:
-                    effect = self._phase.effect
-                    error = TimeoutError("the engine took too long")
-                    orders += [Abandon(effect), *self._described(now, None, error)]
+                case "engine":
+                    orders += self._lose(now, "the engine took too long")
                 case "offer" if self._phase.name == "waiting":
                     orders += self._offer(now)
                 case "again" if self._phase.name == "offered":
@@ -434,7 +431,7 @@ class RtcPeer:
         return [*orders, Begin(effect, MakeOffer(self._connection.pc, tracks, receive, self._last_heard))]
 
     def _offer_is_made(self, now: Micros, connection: Connection, offer: Described) -> list[Order]:
-        connection.describe("offer", offer)
+        connection.offers(offer)
         pause = micros(self._options.answer_timeout)
         orders = self._enter("described", now, timer=Deadline(now + pause, "again"), pause=pause)
         return orders + self._say(now)
@@ -529,7 +526,7 @@ class RtcPeer:
         connection = self._connection
         if connection is not None and connection.answered == heard.sdp:
             # It says its offer again, so it does not have our answer.
-            return self._say(now)
+            return connection.say_answer() if self._link else []
         if self._is_ignored(heard):
             return [Note("debug", "two offers crossed, ours counts")]
         if connection is not None and connection.is_of(heard.facts):
@@ -601,12 +598,12 @@ class RtcPeer:
         self._last_heard = heard.sdp
         orders: list[Order] = []
         if phase.name == "answering":
-            connection.describe("answer", result, answered=heard.sdp)
+            connection.answers(heard.sdp, result)
             self._tracks.agreed()
             orders += self._enter("described", now)
             orders += self._say(now)
         else:
-            connection.unfitted = False
+            connection.agreed()
             self._tracks.agreed()
             orders += self._enter("agreed", now)
         assert connection.local is not None
@@ -635,15 +632,11 @@ class RtcPeer:
             return [*orders, *self._enter("refused", now), *self._settle(now)]
         return orders + self._lose(now, "it could not be described")
 
-    def _gathered(self, pc: int, candidate: Candidate | None) -> list[Order]:
-        connection = self._connection
-        if connection is None or pc != connection.pc:
-            return []
-        is_new = connection.candidates.found(candidate)
-        # Ahead of its description, or without the relay, a candidate is kept until the description is said.
-        if not is_new or connection.said_at is None or not self._link:
-            return []
-        return [SignalPeer(RtcIce(candidate))]
+    def _gathered(self, candidate: Candidate | None) -> list[Order]:
+        assert self._connection is not None
+        # Without the relay, a candidate goes with the description when that is said again.
+        said = self._connection.found(candidate)
+        return said if self._link else []
 
     def _changed(self, now: Micros, state: ConnectionState) -> list[Order]:
         connection = self._connection
