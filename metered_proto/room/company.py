@@ -122,8 +122,11 @@ class Company:
         self._carry_out(now, self.roster.snapshot(presence, self._is_connected), orders)
 
     def reconcile(self, now: Micros, presence: Presence, orders: list[Order], *, replace: bool) -> None:
-        """A snapshot after a reconnect. `replace`: those who stayed know us under another id."""
-        changes = self.roster.snapshot(presence, self._is_connected)
+        """A snapshot after a reconnect. `replace`: those who stayed know us under another id.
+
+        Then there is nobody to be kept either: to whoever comes back later we will be a stranger.
+        """
+        changes = self.roster.snapshot(presence, (lambda peer_id: False) if replace else self._is_connected)
         self._carry_out(now, changes, orders, survivors=changes.stayed, replace=replace)
 
     def delta(self, now: Micros, presence: Presence, orders: list[Order]) -> None:

@@ -150,6 +150,13 @@ def test_who_stays_missing_leaves_after_a_while(call: Any) -> None:
     assert left(call) == ["bob"]
 
 
+def test_under_a_new_id_nobody_is_kept(call: Any) -> None:
+    """To whoever comes back we will be a stranger, so there is nothing to wait for."""
+    call.link_goes_down()
+    call.comes_back("zoe", peer_id="other")
+    assert left(call) == ["bob"]
+
+
 def test_while_we_are_away_nobody_can_tell(call: Any) -> None:
     """A relay that stops loses one socket after the other. Who is missing is judged once it is back."""
     call.presence(left=("bob",))
