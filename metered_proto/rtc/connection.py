@@ -22,6 +22,7 @@ class Connection:
     __slots__ = (
         "_answer",
         "_candidates",
+        "_is_out",
         "_last",
         "_offer",
         "answered",
@@ -52,17 +53,20 @@ class Connection:
         """When our last description was sent; None if it has not been."""
         self._last: RtcDescription | None = None
         self._answer: RtcDescription | None = None
-        self._offer: str | None = None  # the name of our last one
+        self._offer: str | None = None  # the name of our last one, unless it gave way
+        self._is_out = False
         self._candidates = LocalCandidates()
 
     def offers(self, described: Described) -> None:
         """Note an offer of ours, which has not been sent yet."""
-        self._offer = name_of_offer(described.sdp)
+        self._offer, self._is_out = name_of_offer(described.sdp), True
         self._note(RtcDescription("offer", described.sdp), described)
 
     def answers(self, offer: str, described: Described) -> None:
         """Note our answer, which has not been sent yet. If an offer of ours was out, it has given way."""
-        self.answered, self._offer = offer, None
+        if self._is_out:
+            self._offer, self._is_out = None, False
+        self.answered = offer
         self.unfitted = described.unfitted
         self._answer = RtcDescription("answer", for_offer(described.sdp, offer))
         self._note(self._answer, described)
@@ -70,6 +74,7 @@ class Connection:
     def agreed(self) -> None:
         """The remote's answer to our offer has been taken. It cannot want our last answer any more."""
         self.answered = self._answer = None
+        self._is_out = False
         self.unfitted = False
 
     def say(self, now: Micros) -> list[Order]:

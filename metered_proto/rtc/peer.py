@@ -494,14 +494,23 @@ class RtcPeer:
 
     def _rebuilds(self, heard: Heard) -> bool:
         """Whether a description makes us open a connection."""
-        connection, phase = self._connection, self._phase.name
+        connection = self._connection
         if heard.type == "offer":
             return not (self._is_ignored(heard) or (connection is not None and connection.is_of(heard.facts)))
-        if connection is None or connection.remote is None or connection.is_of(heard.facts):
+        return self._is_left_behind(heard)
+
+    def _is_left_behind(self, heard: Heard) -> bool:
+        """Whether an answer says that the remote's connection does not belong to ours.
+
+        Either it has another one than we know, or it answers an offer which we have taken back, although what we have
+        instead is not up. While an offer of ours is out, that will bring both together.
+        """
+        connection, phase = self._connection, self._phase.name
+        if connection is None or connection.remote is None or phase not in ("offered", "stable"):
             return False
         if connection.is_late(heard.sdp):
-            return False
-        return phase in ("offered", "stable")
+            return phase == "stable" and not connection.up
+        return not connection.is_of(heard.facts)
 
     def _is_ignored(self, heard: Heard) -> bool:
         """Whether an offer crosses one of ours that counts."""
@@ -554,18 +563,11 @@ class RtcPeer:
     def _answered(self, now: Micros, heard: Heard) -> list[Order]:
         """The remote answers: our offer, or one that we do not have any more."""
         connection = self._connection
-        if connection is None or self._phase.name not in ("offered", "stable") or connection.is_late(heard.sdp):
-            return []
-        if connection.remote is not None and not connection.is_of(heard.facts):
-            # It has another connection than we have. An offer from a new one of ours brings both together.
-            dropped = self._drop()
-            return [
-                Note("debug", "the remote has another connection"),
-                *dropped,
-                *self._enter("lose", now),
-                *self._wait(now),
-            ]
-        if self._phase.name == "stable":
+        if self._is_left_behind(heard):
+            # An offer from a new connection of ours brings both together.
+            note = Note("debug", "the remote has another connection")
+            return [note, *self._drop(), *self._enter("lose", now), *self._wait(now)]
+        if connection is None or self._phase.name != "offered" or connection.is_late(heard.sdp):
             return []
         effect = self._numbers.next()
         orders = self._enter("accept", now, effect=effect, heard=heard)
