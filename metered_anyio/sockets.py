@@ -244,11 +244,13 @@ class Link:
             while at < len(out):
                 # Join what is small, but never all of what is large: what the kernel leaves would be copied again
                 # and again.
-                end, size = at + 1, len(out[at])
+                data, end = out[at], at + 1
+                size = len(data)
                 while end < len(out) and size + len(out[end]) <= WRITE_SIZE:
                     size += len(out[end])
                     end += 1
-                data = out[at] if end == at + 1 else b"".join(out[at:end])
+                if end > at + 1:
+                    data = b"".join(out[at:end])
                 sent = sock.send(data)
                 self._driver.bytes_out += sent
                 at = end

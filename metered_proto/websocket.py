@@ -335,6 +335,8 @@ class WebSocket:
             at_rest = odd is None or odd.at_rest
             if at_rest:
                 position = self._peel(data, position, batch.payloads)
+                if position == end:
+                    return position
             elif odd is not None and odd.left:
                 piece = data[position : position + odd.left]
                 position += len(piece)

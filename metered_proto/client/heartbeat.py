@@ -29,6 +29,7 @@ class Heartbeat:
         on = 0 < inactivity_timeout < math.inf
         # At least a microsecond for each third.
         self._timeout: Micros | None = max(micros(inactivity_timeout), 3) if on else None
+        self._third: Micros = 0 if self._timeout is None else self._timeout // 3
         self._link: int | None = None
         self._last: Micros = 0
         self._pings = 0  # since the last sign of life
@@ -40,9 +41,8 @@ class Heartbeat:
         """The next ping, or the end of patience."""
         if self._timeout is None or self._link is None or self.silent:
             return None
-        third = self._timeout // 3
         if self._pings < 2:
-            due = Deadline(self._last + third * (self._pings + 1), "ping")
+            due = Deadline(self._last + self._third * (self._pings + 1), "ping")
         else:
             due = Deadline(self._last + self._timeout, "inactivity")
         if self._blocked_at is not None and self._blocked_at + self._timeout < due.at:
@@ -85,5 +85,5 @@ class Heartbeat:
             self.silent = True
             return [CloseLink(self._link, WsCloseCode.INACTIVITY, "nothing arrived in time")]
         # Woken late, two pings may be due at once: one says as much.
-        self._pings = min(2, (now - self._last) // (self._timeout // 3))
+        self._pings = min(2, (now - self._last) // self._third)
         return [Send(self._link, _PING)]

@@ -127,6 +127,8 @@ class Requests:
     @property
     def deadline(self) -> Deadline | None:
         """When the first open question runs out of time."""
+        if not self._open:
+            return None
         at = self._alarms.next
         return None if at is None else Deadline(at, "request")
 

@@ -206,6 +206,8 @@ class ClientSession(Composite):
         self.ack_latencies = Latencies()
         """From a request to its acknowledgement; of those that come in one read, only the longest waiting."""
         self._phase = Phase("idle")
+        self.state: State = "idle"
+        """The state that the application sees."""
         self._connecting: list[int] = []  # the ops of everybody who waits in connect()
         self._links = 0
         self._effects = 0
@@ -225,17 +227,6 @@ class ClientSession(Composite):
         return session
 
     # --- what can be asked of it at any time ---
-
-    @property
-    def state(self) -> State:
-        """The state that the application sees."""
-        match self._phase.name:
-            case "idle" | "closed" as name:
-                return name
-            case "online":
-                return "connected"
-            case _:
-                return "reconnecting" if self.counters.connects else "connecting"
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -293,6 +284,13 @@ class ClientSession(Composite):
     ) -> list[Order]:
         before = self.state
         self._phase = Phase(TRANSITIONS[self._phase.name, trigger], timer, link, effect)
+        match self._phase.name:
+            case "idle" | "closed" as name:
+                self.state = name
+            case "online":
+                self.state = "connected"
+            case _:
+                self.state = "reconnecting" if self.counters.connects else "connecting"
         after = self.state
         if before == after:
             return []
