@@ -22,7 +22,6 @@ from aiortc import (
 
 from metered_anyio.logger import ContainedLogger
 from metered_anyio.rtc import private
-from metered_anyio.rtc.arrivals import ArrivalReports
 from metered_anyio.rtc.channels import EngineChannel
 from metered_anyio.rtc.engine import ConnectionStats, PeerConnectionError
 from metered_anyio.rtc.fanout import FanOut
@@ -30,14 +29,11 @@ from metered_anyio.rtc.gathering import Gatherer
 from metered_anyio.rtc.layout import Layout
 from metered_anyio.rtc.measuring import Meter
 from metered_anyio.rtc.mending import (
-    TRANSPORT_CC,
     Description,
     Numbering,
-    add_transport_cc,
     readable,
     reason_of,
     sendable,
-    wants_transport_cc,
 )
 from metered_anyio.rtc.remote_track import Inlet, RemoteTrack
 from metered_anyio.rtc.senders import Senders
@@ -54,6 +50,9 @@ from metered_proto.rtc.words import (
     SectionKind,
 )
 from metered_proto.wire.signals import Candidate
+
+FIRST_ESTIMATE: Final = 5_000_000
+"""What a sender is told at first that it may send, in bit/s: see `private.start_estimating_at`."""
 
 FAREWELL: Final = 0.7
 """Seconds in which a connection has to close by itself, goodbye included."""
@@ -93,7 +92,7 @@ class Connection:
         self._turn = asyncio.Lock()
         self._channels: list[tuple[EngineChannel, Any]] = []
         self._meter = Meter(asyncio.get_running_loop().time())
-        self._reports: ArrivalReports | None = None
+        self._hooked = False
         self._seen: set[Any] = set()  # receivers that are seen to
         self._adding: set[asyncio.Task[None]] = set()
         self.pc.on("connectionstatechange", self._changed)
@@ -282,7 +281,7 @@ class Connection:
             if private.offered_direction(transceiver) in ("recvonly", "sendrecv"):
                 transceiver.direction = _RECEIVING[transceiver.direction]
         missing = self._senders.answer(tracks, [offered[mid] for mid in mids if mid in offered])
-        self._hear_remote()
+        self._hook()
         answer = await pc.createAnswer()
         without_channels = pc.sctp is not None and (pc.sctp.mid is None or pc.sctp.mid in unused)
         described = await self._describe(answer, unfitted=missing or (without_channels and self._has_own_channel()))
@@ -295,7 +294,7 @@ class Connection:
         private.forget_bundling(pc)
         await pc.setRemoteDescription(RTCSessionDescription(text, "answer"))
         self._unused = unused
-        self._hear_remote()
+        self._hook()
         self._numbering.learn(pc.getTransceivers())
 
     async def _describe(self, description: RTCSessionDescription, *, unfitted: bool) -> Described:
@@ -311,22 +310,6 @@ class Connection:
         text = sendable(self.pc.localDescription.sdp, unused=self._unused, complete=complete)
         self._gatherer.start_late()
         return Described(text, unfitted, complete)
-
-    def _hear_remote(self) -> None:
-        """After a remote description: report on the packets of video, if the remote wishes."""
-        sections = {media.rtp.muxId: media for media in private.remote_sections(self.pc)}
-        for transceiver in self.pc.getTransceivers():
-            media = sections.get(transceiver.mid)
-            if media is None or transceiver.kind != "video":
-                continue
-            number = wants_transport_cc(media)
-            known = private.extensions(transceiver)
-            if number is not None and all(extension.uri != TRANSPORT_CC for extension in known):
-                ours = private.RTCRtpHeaderExtensionParameters(id=number, uri=TRANSPORT_CC)
-                private.set_negotiated(transceiver, private.codecs(transceiver), [*known, ours])
-                for codec in private.codecs(transceiver):
-                    add_transport_cc(codec)
-        self._hook()
 
     def _role(self) -> str:
         """Our part in DTLS, as we offer it.
@@ -356,9 +339,9 @@ class Connection:
         dtls = self._dtls()
         if dtls is None:
             return
-        if self._reports is None:
-            self._reports = ArrivalReports(dtls)
-            private.route_by_mid(dtls, self._packet_came)
+        if not self._hooked:
+            self._hooked = True
+            private.route_by_mid(dtls, self._meter.count)
             dtls.on("statechange", self._dtls_changed)
             self._gatherer.serve(private.ice_connection(dtls))
             self._meter.count_checks(private.ice_connection(dtls))
@@ -369,6 +352,7 @@ class Connection:
                 self._seen.add(receiver)
                 private.ignore_goodbye(receiver)
                 private.bound_decoding(receiver)
+                private.start_estimating_at(receiver, FIRST_ESTIMATE)
 
     def _track_came(self, track: Any) -> None:
         # In the middle of setRemoteDescription, before anything could be received.
@@ -379,13 +363,6 @@ class Connection:
                     inlet.target = taken[1]
                 private.receive_into(track, inlet)
         self._hook()
-
-    def _packet_came(self, packet: Any, receiver: Any) -> None:
-        self._meter.count(packet, receiver)
-        number = packet.extensions.transport_sequence_number
-        if number is not None and self._reports is not None and self._reports.arrived(number, packet.ssrc, receiver):
-            for each in self.pc.getReceivers():
-                private.stop_estimating(each)
 
     def _packet_failed(self, error: Exception) -> None:
         self._logger.debug("a packet could not be read", {"error": type(error).__name__})
@@ -435,8 +412,6 @@ class Connection:
             channel.engine_leave(dc)
         for task in tuple(self._adding):
             task.cancel()
-        if self._reports is not None:
-            self._reports.close()
         try:
             async with asyncio.timeout(FAREWELL):
                 await self._gatherer.close()

@@ -24,8 +24,8 @@ class Crossing(Protocol):
         """Run a coroutine over there, from the application's loop, and wait for it. Cancelling cancels it."""
         ...
 
-    async def aclose(self) -> None:
-        """There will be no more calls."""
+    async def aclose(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """There will be no more calls but this one, which is not made if there was none before."""
         ...
 
 
@@ -43,5 +43,5 @@ class Direct:
     async def call(self, run: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         return await run()
 
-    async def aclose(self) -> None:
-        pass
+    async def aclose(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        await last()

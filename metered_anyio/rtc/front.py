@@ -88,6 +88,8 @@ class Front:
         return stats
 
     async def aclose(self) -> None:
+        if self._closed:
+            return
         self._closed = True
         for _, track in self._tracks.values():
             track.end()
@@ -95,8 +97,7 @@ class Front:
             channel.finish()
         self._tracks.clear()
         self._channels.clear()
-        await self._crossing.call(self._workshop.aclose)
-        await self._crossing.aclose()
+        await self._crossing.aclose(self._workshop.aclose)
 
     # --- orders ---
 

@@ -13,7 +13,7 @@ from aiortc import RTCPeerConnection
 
 from metered_anyio.rtc import private
 from metered_anyio.rtc.engine import PeerConnectionError
-from metered_anyio.rtc.mending import TRANSPORT_CC, readable, wants_transport_cc
+from metered_anyio.rtc.mending import readable
 
 
 class Slot(NamedTuple):
@@ -48,8 +48,6 @@ class Layout(NamedTuple):
             transceiver = pc.addTransceiver(media.kind, direction="recvonly")
             codecs = private.find_common_codecs(private.CODECS[media.kind], media.rtp.codecs)
             uris = {extension.uri for extension in private.HEADER_EXTENSIONS[media.kind]}
-            if wants_transport_cc(media) is not None:
-                uris.add(TRANSPORT_CC)
             extensions = [extension for extension in media.rtp.headerExtensions if extension.uri in uris]
             private.set_negotiated(transceiver, codecs, extensions)
             slots.append(Slot(mid, transceiver, media.direction in ("recvonly", "sendrecv") and mid not in unused))

@@ -16,9 +16,6 @@ from aiortc import RTCPeerConnection
 from metered_anyio.rtc import private
 from metered_anyio.rtc.engine import PeerConnectionError
 
-TRANSPORT_CC: Final = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
-"""The header extension that numbers packets over a whole transport, for reports of when each of them arrived."""
-
 _MEDIA: Final = ("audio", "video")
 _SECURITY: Final = ("ice-ufrag", "ice-pwd", "fingerprint", "setup")
 
@@ -186,7 +183,7 @@ class Numbering:
                 self._extensions.setdefault(extension.uri, extension.id)
 
     def offer(self, sdp: str, pc: RTCPeerConnection, keep: Sequence[tuple[str, Any | None]], role: str) -> str:
-        """aiortc's offer, with the names that are in use already, and with reports of when packets arrived.
+        """aiortc's offer, with the names that are in use already.
 
         `keep` are the sections that have to come first, each with its transceiver (None: data channels).
         Transceivers have what was negotiated for them, or nothing if they are new. `role` is our part in DTLS.
@@ -232,14 +229,8 @@ class Numbering:
             media.rtp.headerExtensions = private.extensions(transceiver)
         else:
             media.rtp.codecs = self._codecs_of(media.kind, media.rtp.codecs)
-            uris = [extension.uri for extension in media.rtp.headerExtensions]
-            if media.kind == "video":
-                uris.append(TRANSPORT_CC)
-                for codec in media.rtp.codecs:
-                    add_transport_cc(codec)
-            media.rtp.headerExtensions = [
-                private.RTCRtpHeaderExtensionParameters(id=self._extension_id(uri), uri=uri) for uri in uris
-            ]
+            for extension in media.rtp.headerExtensions:
+                extension.id = self._extension_id(extension.uri)
         media.fmt = [codec.payloadType for codec in media.rtp.codecs]
 
     def _extension_id(self, uri: str) -> int:
@@ -265,23 +256,6 @@ class Numbering:
             if codec.parameters.get("apt") in renamed:
                 codec.parameters = {**codec.parameters, "apt": renamed[codec.parameters["apt"]]}
         return defaults
-
-
-def add_transport_cc(codec: Any) -> None:
-    """Have a codec's packets reported on."""
-    feedback = private.RTCRtcpFeedback(type="transport-cc")
-    if not private.is_rtx(codec) and feedback not in codec.rtcpFeedback:
-        codec.rtcpFeedback = [*codec.rtcpFeedback, feedback]
-
-
-def wants_transport_cc(media: Any) -> int | None:
-    """The number of the header extension, if a section of the remote's asks for such reports."""
-    asked = any(feedback.type == "transport-cc" for codec in media.rtp.codecs for feedback in codec.rtcpFeedback)
-    for extension in media.rtp.headerExtensions:
-        if extension.uri == TRANSPORT_CC and asked:
-            number: int = extension.id
-            return number
-    return None
 
 
 def reason_of(error: Exception) -> str:

@@ -20,7 +20,6 @@ from aiortc import RTCIceServer, RTCPeerConnection
 from aiortc.codecs import CODECS, HEADER_EXTENSIONS, is_rtx
 from aiortc.rtcicetransport import candidate_from_aioice, connection_kwargs
 from aiortc.rtcpeerconnection import find_common_codecs
-from aiortc.rtcrtpparameters import RTCRtcpFeedback, RTCRtpHeaderExtensionParameters
 from aiortc.sdp import SessionDescription, candidate_from_sdp, candidate_to_sdp
 
 from metered_proto.rtc.words import ChannelOptions
@@ -29,8 +28,6 @@ __all__ = [
     "CODECS",
     "HEADER_EXTENSIONS",
     "IceConnection",
-    "RTCRtcpFeedback",
-    "RTCRtpHeaderExtensionParameters",
     "SessionDescription",
     "StunProtocol",
     "candidate_from_aioice",
@@ -257,15 +254,15 @@ async def stop_decoding(receiver: Any) -> None:
     await asyncio.sleep(0)  # what it handed to the loop in its last moments is still to be taken
 
 
-def rtcp_ssrc(receiver: Any) -> int | None:
-    """Whom our reports about a received track come from."""
-    ssrc: int | None = getattr(receiver, _RECEIVER + "rtcp_ssrc")
-    return ssrc
+def start_estimating_at(receiver: Any, bitrate: int) -> None:
+    """Tell the sender from its first packet on that it may send so many bit/s, until that proves too much.
 
-
-def stop_estimating(receiver: Any) -> None:
-    """No more REMB: the sender has better reports to go by."""
-    setattr(receiver, _RECEIVER + "remote_bitrate_estimator", None)
+    aiortc says nothing for three seconds, and then goes by what has come in so far, which is what little a browser
+    sends that was told nothing: 300 kbit/s.
+    """
+    estimator = getattr(receiver, _RECEIVER + "remote_bitrate_estimator")
+    if estimator is not None:
+        estimator.rate_control.set_estimate(bitrate, None)
 
 
 # --- packets ---
@@ -313,14 +310,6 @@ def _contained(handle: Callable[..., Awaitable[None]], failed: Callable[[Excepti
             failed(error)
 
     return contained
-
-
-async def send_rtcp(dtls: Any, packet: bytes) -> None:
-    """Send an RTCP packet that aiortc knows nothing of."""
-    try:
-        await dtls._send_rtp(packet)
-    except ConnectionError:
-        pass
 
 
 def traffic(dtls: Any) -> tuple[int, int, int, int]:

@@ -47,7 +47,7 @@ class Senders:
         for track in self._missing(tracks):
             place = self._resting(track.kind)
             if place is None:
-                free = self._receiving(track.kind) if _fits(track) else None
+                free = self._receiving(track.kind) if track.metadata is None else None
                 place = self._new(free or self._pc.addTransceiver(track.kind, direction="sendrecv"))
             self._send(place, track)
 
@@ -78,7 +78,8 @@ class Senders:
             place = self.place_of(transceiver)
             if not may_send or (place is not None and place.key is not None):
                 continue
-            track = next((track for track in missing if track.kind == transceiver.kind and _fits(track)), None)
+            fitting = (t for t in missing if t.kind == transceiver.kind and _fits(t, transceiver))
+            track = next(fitting, None)
             if track is not None:
                 missing.remove(track)
                 self._send(place or self._new(transceiver), track)
@@ -150,10 +151,10 @@ class Senders:
 _NOT_SENDING = ("recvonly", "inactive")
 
 
-def _fits(track: LocalTrack) -> bool:
-    """Whether a track may go into a section that the remote made.
+def _fits(track: LocalTrack, transceiver: Any) -> bool:
+    """Whether a track may go into a section that the remote offered.
 
-    A browser that sends in such a section knows our track there by an id of its own, so what was said about the track
-    would not be found. It goes into a section of our own.
+    A browser that sends in a section knows our track there by an id of its own, so what was said about the track would
+    not be found. Such a track goes into a section that we offer.
     """
-    return track.metadata is None
+    return track.metadata is None or private.offered_direction(transceiver) == "sendonly"

@@ -81,12 +81,16 @@ class ThreadCrossing:
         except CancelledError:
             raise PeerConnectionError("closed", "the engine is closed") from None
 
-    async def aclose(self) -> None:
-        self._closed = True
+    async def aclose(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
         thread, loop = self._thread, self._loop
         if thread is None or loop is None:
+            self._closed = True
             return
-        loop.call_soon_threadsafe(loop.stop)
+        try:
+            await self.call(last)
+        finally:
+            self._closed = True
+            loop.call_soon_threadsafe(loop.stop)
         with anyio.move_on_after(_JOIN, shield=True):
             while thread.is_alive():  # noqa: ASYNC110 - there is nothing to be told by
                 await anyio.sleep(0.002)

@@ -58,8 +58,9 @@ def tasks() -> Any:
 
 
 def _threads(before: set[threading.Thread]) -> set[Any]:
-    # The default executor is the loop's own.
-    return {t for t in set(threading.enumerate()) - before if t.is_alive() and not t.name.startswith("asyncio_")}
+    # Those of default executors are the loops' own.
+    new = {thread for thread in set(threading.enumerate()) - before if thread.is_alive()}
+    return {thread for thread in new if not thread.name.startswith(("asyncio_", "Trio thread"))}
 
 
 def _sockets() -> set[Any]:
