@@ -26,7 +26,7 @@ class RtcOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     relay_only: bool = False
     impolite_wait: float = 0.15
-    polite_wait: float = 0
+    polite_wait: float = 0.05
     ask_delay: float = 1.0
     answer_timeout: float = 3.0
     attempt_timeout: float = 15.0

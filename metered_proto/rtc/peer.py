@@ -213,6 +213,8 @@ class RtcPeer:
         self._told: PeerState = "idle"
         self._engaged = False
         """Whether a connection has been up: from then on it is brought back, even with nothing to send."""
+        self._owed = False
+        """Whether we took away a connection that the remote may still count on."""
         self._reset_owed = False
         self._last_heard: str | None = None
         """The last description of the remote's that was agreed on, whatever became of the connection."""
@@ -393,7 +395,7 @@ class RtcPeer:
     @property
     def _is_wanted(self) -> bool:
         """Whether a connection is."""
-        return self._has_something_to_send or self._engaged
+        return self._has_something_to_send or self._engaged or self._owed
 
     def _begin(self, now: Micros) -> list[Order]:
         """A connection is wanted."""
@@ -405,7 +407,7 @@ class RtcPeer:
         if not self._is_wanted:
             self._recovery.reset()
             return self._enter("rest", now)
-        if not self._has_something_to_send:
+        if not (self._has_something_to_send or self._owed):
             # The impolite side asks first; should both have nothing to send, the other one need not.
             pause = self._ask_delay + (micros(options.ask_delay) // 2 if self._polite else 0)
         else:
@@ -566,6 +568,7 @@ class RtcPeer:
         if self._is_left_behind(heard):
             # An offer from a new connection of ours brings both together.
             note = Note("debug", "the remote has another connection")
+            self._owed = True
             return [note, *self._drop(), *self._enter("lose", now), *self._wait(now)]
         if connection is None or self._phase.name != "offered" or connection.is_late(heard.sdp):
             return []
@@ -649,6 +652,7 @@ class RtcPeer:
                 if connection.up:
                     return []
                 connection.up = connection.was_up = self._engaged = True
+                self._owed = False
                 self._recovery.came_up(now)
                 if self._received.awaits:
                     self._streams_at = now + micros(self._options.stream_timeout)
@@ -680,6 +684,7 @@ class RtcPeer:
             delay = self._recovery.climb(now)
         if delay is None:
             error = IceRecoveryExhaustedError(self._recovery.attempts)
+            self._owed = False
             orders += [*self._received.give_up(), Tell(NegotiationError(error)), *self._enter("exhaust", now)]
         else:
             orders += self._enter("lose", now + delay)
@@ -724,6 +729,7 @@ class RtcPeer:
         if replace:
             self._last_heard = None
         if self._connection is not None:
+            self._owed |= self._connection.remote is not None and not replace
             return [*self._drop(), *self._enter("lose", now), *self._wait(now)]
         if self._phase.name == "waiting":
             self._phase.since = now
