@@ -258,12 +258,10 @@ class RemotePeer(Emitting):
         else:
             self._unheard.append(event)
 
-    def _forget(self, which: Callable[[Event], bool]) -> bool:
-        """What nobody has heard of is over already; returns whether there was any."""
-        over = [kept for kept in self._unheard if which(kept)]
-        for kept in over:
+    def _forget(self, which: Callable[[Event], bool]) -> None:
+        """What nobody has heard of is over already."""
+        for kept in [kept for kept in self._unheard if which(kept)]:
             self._unheard.remove(kept)
-        return bool(over)
 
     def _wanted(self, event_type: object) -> None:
         if not isinstance(event_type, type):
