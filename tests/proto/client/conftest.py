@@ -6,7 +6,9 @@ once, at the line that broke it.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -23,6 +25,9 @@ from metered_proto.facts import Asked, EffectDone, Fact, Heard, LinkDown, LinkUp
 from metered_proto.machine import micros
 from metered_proto.orders import Abandon, Answer, Begin, CloseLink, Note, OpenLink, Order, Send, Tell
 from metered_proto.settings import ClientSettings, Outbox, ReconnectOptions
+
+# The helper of the outbox's tests is a module beside them; test files are loaded by path, so it has to be findable.
+sys.path.insert(0, str(Path(__file__).parent))
 
 KEY = "pk_live_q7Wd0aZtNw5xKfB3"
 TOKEN = "fresh-token/91f2c0de4b"
