@@ -404,9 +404,9 @@ class World:
             deadline = place.room.deadline
             if deadline is not None and deadline.at <= self.now:
                 self.tell_room(place, Woken())
-        if self.relay is not None and self.relay.deadline is not None:
-            if self.relay.deadline.at + self._born <= self.now:
-                self.tell_relay(Woken())
+        due = None if self.relay is None else self.relay.deadline
+        if due is not None and due.at + self._born <= self.now:
+            self.tell_relay(Woken())
 
     # --- what is to hold ---
 
