@@ -185,7 +185,8 @@ class ConnectionStats:
     """One peer connection. `state` is that of `RTCPeerConnection`, with `new` before anything was done.
 
     `local` and `remote` are the two ends of the path in use, None as long as there is none. `round_trip_time` is in
-    seconds, as RTCP measured it last, None without a sent track. Bytes are those on the wire, without UDP and IP.
+    seconds, as RTCP measured it last (or SCTP, if no track is sent), None as long as neither did. Bytes are those on
+    the wire, without UDP and IP.
     """
 
     state: str

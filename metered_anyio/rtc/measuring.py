@@ -59,7 +59,7 @@ class Meter:
             state=pc.connectionState,
             local=None if pair is None else _candidate(pair.local_candidate),
             remote=None if pair is None else _candidate(pair.remote_candidate),
-            round_trip_time=min(times, default=None),
+            round_trip_time=min(times, default=private.sctp_round_trip(pc)),
             bytes_sent=sent,
             bytes_received=received,
             packets_sent=packets_sent,

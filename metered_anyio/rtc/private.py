@@ -223,16 +223,31 @@ def bound_decoding(receiver: Any) -> None:
 
 
 class _DecoderQueue(queue.Queue[Any]):
-    """Drops what comes on top, and has a new key frame asked for, as after a decoding error."""
+    """Drops what comes on top, and pictures that cannot be decoded because no complete one came before.
+
+    For either a key frame is asked for, which is what aiortc does after a decoding error.
+    """
 
     def __init__(self, error: threading.Event) -> None:
         super().__init__()
         self._error = error
+        self._dropped = 0
+        self._incomplete = True
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
-        if item is not None and self.qsize() >= UNDECODED_FRAMES:
-            self._error.set()
-            return
+        if item is not None:
+            codec, frame = item
+            is_key_frame = _KEY_FRAMES.get(codec.name)
+            if is_key_frame is not None:
+                self._incomplete = self._incomplete and not is_key_frame(frame.data)
+            full = self.qsize() >= UNDECODED_FRAMES
+            if full or (is_key_frame is not None and self._incomplete):
+                self._incomplete = True
+                if self._dropped % _ASK_EVERY == 0:
+                    self._error.set()
+                self._dropped += 1
+                return
+            self._dropped = 0
         super().put(item, block, timeout)
 
     def end(self) -> None:
@@ -240,6 +255,19 @@ class _DecoderQueue(queue.Queue[Any]):
         with self.mutex:
             self.queue.clear()
         self.put(None)
+
+
+def _is_vp8_key_frame(data: bytes) -> bool:
+    return len(data) > 0 and not data[0] & 1  # RFC 6386 section 9.1
+
+
+def _is_h264_key_frame(data: bytes) -> bool:
+    # An IDR picture, behind any parameter sets (ITU-T H.264, table 7-1).
+    return any(unit and unit[0] & 0x1F == 5 for unit in data.split(b"\0\0\0\1"))
+
+
+_KEY_FRAMES: Final[dict[str, Callable[[bytes], bool]]] = {"VP8": _is_vp8_key_frame, "H264": _is_h264_key_frame}
+_ASK_EVERY: Final = 10  # frames
 
 
 async def stop_decoding(receiver: Any) -> None:
@@ -345,6 +373,12 @@ def options_of(channel: Any) -> ChannelOptions:
     return ChannelOptions(
         str(channel.label), channel.ordered, channel.maxRetransmits, channel.maxPacketLifeTime, str(channel.protocol)
     )
+
+
+def sctp_round_trip(pc: RTCPeerConnection) -> float | None:
+    """What data channels take there and back, in seconds, if anything was sent over them."""
+    time: float | None = None if pc.sctp is None else pc.sctp._srtt
+    return time
 
 
 # --- ICE ---
