@@ -41,7 +41,7 @@ types: $(READY)  ## mypy --strict
 	@$(BIN)/mypy --no-error-summary
 
 .PHONY: bench
-bench: $(READY)  ## what the core costs, against what it is built on
+bench: $(READY)  ## what core, client and relay cost, each against its peer in the same run
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 .PHONY: docs

@@ -1,7 +1,8 @@
 """What a client costs its process, against the published SDK, through one and the same relay of ours.
 
 Each program is a process of its own; the relay, and for receiving the publisher, are others. The published SDK runs
-on asyncio, ours on whatever is installed.
+on asyncio, ours on whatever is installed. What is published is masked, so it is also measured how ours does without the
+extra `speedups`; the published SDK brings the same compiled code along.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ WANTED = {
 }
 """How many times better than the published SDK."""
 
+PURE = "pure"
+"""Ours on asyncio, masking in Python."""
+
 PATIENT = 1 << 30
 """Bytes that may wait in the relay for a program that does not keep up, which it would otherwise cut."""
 
@@ -38,7 +42,7 @@ SIZES = ("60 B", "4 KB")
 def publish(plan: Plan) -> Iterator[Figure]:
     """CPU of an acknowledged publish."""
     with Crew() as crew:
-        programs = _programs(crew)
+        programs = _programs(crew, PURE)
         for in_flight in IN_FLIGHT:
             for size in SIZES:
                 count = _count(plan, in_flight)
@@ -98,9 +102,9 @@ def _delivering(child: Child, size: str, count: int) -> Side:
     return side
 
 
-def _programs(crew: Crew) -> dict[str, Child]:
+def _programs(crew: Crew, *more: str) -> dict[str, Child]:
     relay = crew.hire("relay", "ours", PATIENT)
-    return crew.hire_all("client", (*LOOPS, "published"), relay.greeting)
+    return crew.hire_all("client", (*LOOPS, *more, "published"), relay.greeting)
 
 
 def _count(plan: Plan, in_flight: int) -> int:
@@ -109,10 +113,12 @@ def _count(plan: Plan, in_flight: int) -> int:
 
 def _figures(plan: Plan, sides: dict[str, Side], name: str, unit: str, case: tuple[str, int, str]) -> Iterator[Figure]:
     samples = take_turns(sides, plan.rounds)
-    for loop in LOOPS:
+    for loop in (*LOOPS, PURE):
+        if loop not in sides:
+            continue
         yield compared(
             "client",
-            f"{name}, {loop}",
+            f"{name}, {'asyncio, no speedups' if loop == PURE else loop}",
             unit,
             samples,
             ours=loop,

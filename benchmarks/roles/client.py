@@ -1,6 +1,6 @@
 """A program on a signalling client, ours or the published one; the same code drives both.
 
-    python -m benchmarks.roles.client asyncio | uvloop | trio | published URL
+    python -m benchmarks.roles.client asyncio | uvloop | trio | pure | published URL
 
 It ends when its stdin does.
 """
@@ -171,11 +171,14 @@ RUN: dict[str, Callable[[Any], object]] = {
     "asyncio": lambda main: anyio.run(main),
     "uvloop": lambda main: anyio.run(main, backend_options={"use_uvloop": True}),
     "trio": lambda main: anyio.run(main, backend="trio"),
+    "pure": lambda main: anyio.run(main),
     "published": lambda main: anyio.run(main),
 }
 
 if __name__ == "__main__":
     who, url = sys.argv[1:]
+    if who == "pure":
+        sys.modules["websockets.speedups"] = None  # type: ignore[assignment]
     sdk = importlib.import_module("metered_realtime" if who == "published" else "metered_anyio")
 
     async def main() -> None:

@@ -22,7 +22,10 @@ CORE = [
 ]
 PUBLISH = [f"acked publish, {flying} in flight, {size}" for flying in (256, 1) for size in ("60 B", "4 KB")]
 RECEIVE = [f"receive, {how}, {size}" for how in ("saturated", "one a wake") for size in ("60 B", "4 KB")]
-CLIENT = [f"{name}, {loop}" for name in [*PUBLISH, *RECEIVE, "delivered, 256 in flight, 60 B"] for loop in LOOPS]
+CLIENT = [
+    *(f"{name}, {how}" for name in PUBLISH for how in (*LOOPS, "asyncio, no speedups")),
+    *(f"{name}, {loop}" for name in [*RECEIVE, "delivered, 256 in flight, 60 B"] for loop in LOOPS),
+]
 RELAY = [
     *(f"fan-out 1 → {many}, {how}" for many in (10, 50) for how in ("8 in flight", *["single message"] * 2)),
     "memory of an idle connection, 120 held",
