@@ -92,9 +92,9 @@ class Company:
             self._take(now, member, self.members.wake(now, member), orders)
         over, look = self._graces.due(now)
         for number in over:
-            self._depart(now, number, orders)
+            self._depart(now, self.members.numbered(number), orders)
         for number in look:
-            self._measure(now, number, orders)
+            self._measure(now, self.members.numbered(number), orders)
 
     # --- what the server says ---
 
@@ -152,7 +152,7 @@ class Company:
             self.outgoing.forget(peer_id)
             self._graces.begin(now, member.number)
             self._way_is_down(now, member, 1006, orders)
-            self._measure(now, member.number, orders)
+            self._measure(now, member, orders)
         orders += [Tell(MemberUpdated(peer_id, self.roster.metadata(peer_id))) for peer_id in changes.updated]
         for peer_id in survivors + changes.returned:
             member = self._member(peer_id)
@@ -194,12 +194,10 @@ class Company:
         if self.tracks:
             self._ask(now, member, SetTracks(self.tracks.all), orders)
 
-    def _depart(self, now: Micros, number: int, orders: list[Order]) -> None:
+    def _depart(self, now: Micros, member: Member, orders: list[Order]) -> None:
         """A member that was away is kept no longer."""
-        member = self.members.numbered(number)
-        if member is not None:
-            self.roster.remove(member.peer_id)
-            self._remove(now, member, orders)
+        self.roster.remove(member.peer_id)
+        self._remove(now, member, orders)
 
     def _remove(self, now: Micros, member: Member, orders: list[Order]) -> None:
         """A member is gone from the roster: close what is left of it, and say so."""
@@ -227,11 +225,10 @@ class Company:
             member.link_up = False
             self.tell(now, member, LinkDown(0, code), orders)
 
-    def _measure(self, now: Micros, number: int, orders: list[Order]) -> None:
+    def _measure(self, now: Micros, member: Member, orders: list[Order]) -> None:
         """Ask how much has arrived from a member that is away, unless the last answer is still to come."""
-        member = self.members.numbered(number)
-        if member is not None and number in self._graces and number not in self._measures:
-            op = self._measures[number] = self._ops.next()
+        if member.number in self._graces and member.number not in self._measures:
+            op = self._measures[member.number] = self._ops.next()
             self._ask(now, member, MeasureTraffic(), orders, op)
 
     def _grace_ends(self, member: Member) -> None:
@@ -319,7 +316,7 @@ class Company:
                 case _:
                     orders.append(order)
         if member.number in self._graces and not member.machine.connected:
-            self._depart(now, member.number, orders)
+            self._depart(now, member, orders)
 
     def _answered(self, now: Micros, member: Member, answer: Answer, orders: list[Order]) -> None:
         """A machine answered what it was asked here."""

@@ -69,9 +69,8 @@ class Graces:
                 del self._graces[member]
                 over.append(member)
             else:
-                if grace.look_at <= now:
-                    grace.look_at = now + MEASURE_EVERY
-                    look.append(member)
+                grace.look_at = now + MEASURE_EVERY
+                look.append(member)
                 self._alarms.set(member, min(grace.look_at, self._over_at(grace)))
         return over, look
 

@@ -46,10 +46,6 @@ class LocalTracks:
         """What every member is to get."""
         return tuple(self._tracks.values())
 
-    def get(self, key: int) -> LocalTrack | None:
-        """The track with this number, as it is sent now."""
-        return self._tracks.get(key)
-
     def add(self, track: LocalTrack, state: str, max_message_size: int) -> Exception | None:
         """Add a track. One that is there already in the same stream stays as it is.
 

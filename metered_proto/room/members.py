@@ -14,7 +14,7 @@ import msgspec
 from metered_proto.alarms import Alarms
 from metered_proto.entropy import Entropy
 from metered_proto.events import IceServer
-from metered_proto.facts import Asked, EffectDone, Fact, Woken
+from metered_proto.facts import EffectDone, Fact, Woken
 from metered_proto.machine import Deadline, Machine, Micros
 from metered_proto.orders import Abandon, Begin, Order
 from metered_proto.rtc.options import RtcOptions
@@ -30,7 +30,6 @@ from metered_proto.rtc.words import (
     OpenChannel,
     OpenConnection,
     PeerState,
-    RtcCall,
 )
 
 
@@ -120,9 +119,9 @@ class Members:
         """The member with this id."""
         return self._by_id.get(peer_id)
 
-    def numbered(self, number: int) -> Member | None:
-        """The member with this number of ours."""
-        return self._by_number.get(number)
+    def numbered(self, number: int) -> Member:
+        """The member with this number of ours, which must be there."""
+        return self._by_number[number]
 
     def next_number(self) -> int:
         """A number for a new member."""
@@ -176,10 +175,6 @@ class Members:
             else:
                 self._alarms.set(member.number, at)
         return orders
-
-    def ask(self, now: Micros, member: Member, op: int, call: RtcCall) -> list[Order]:
-        """Ask a member's machine for something."""
-        return self.tell(now, member, Asked(op, call))
 
     def due(self, now: Micros) -> list[Member]:
         """Those that are to be woken now."""

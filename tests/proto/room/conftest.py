@@ -376,7 +376,7 @@ def joined() -> Conversation:
     return talk
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_track() -> Callable[..., LocalTrack]:
     """A track of ours: `make_track(key, kind, stream_id=…)`."""
     return track

@@ -85,6 +85,13 @@ def test_a_fatal_error_of_the_server(code: str, converse: Converse) -> None:
     assert [order for order in talk.orders if isinstance(order, CloseLink)]
 
 
+def test_a_second_one_in_the_same_read_changes_nothing(joined: Any) -> None:
+    error = {"type": "error", "code": "account_suspended", "message": "no"}
+    joined.server(error, error, {"type": "message", "channel": "room", "from": "bob", "data": 1})
+    assert len(fatal(joined)) == 1
+    assert joined.told[-1] == Left("me", "room", "account_suspended")
+
+
 @each_row("code", ["over_message_quota", "backend_error", "internal_error", "something_new"])
 def test_other_errors_of_the_server_are_not_fatal(code: str, converse: Converse) -> None:
     talk = converse()
