@@ -14,9 +14,15 @@ import pytest
 from metered_proto import websocket
 from metered_proto.client import session
 from metered_proto.relay import guest
+from metered_proto.room import room
 
 SVG = "{http://www.w3.org/2000/svg}"
-TABLES: dict[str, Any] = {"session": session.TRANSITIONS, "guest": guest.LIFE, "websocket": websocket.TRANSITIONS}
+TABLES: dict[str, Any] = {
+    "session": session.TRANSITIONS,
+    "room": room.TRANSITIONS,
+    "guest": guest.LIFE,
+    "websocket": websocket.TRANSITIONS,
+}
 
 
 @pytest.fixture(scope="module")
