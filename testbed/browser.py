@@ -221,17 +221,19 @@ class Browser:
         found: list[dict[str, Any]] = await self._call("stats", peer_id)
         return found
 
-    async def stat(self, peer_id: str, kind: str, **wanted: Any) -> dict[str, Any]:
+    async def stat(self, peer_id: str, sort: str, /, **wanted: Any) -> dict[str, Any]:
         """The first entry of a type with these values; empty if there is none."""
         for entry in await self.stats(peer_id):
-            if entry["type"] == kind and all(entry.get(name) == value for name, value in wanted.items()):
+            if entry["type"] == sort and all(entry.get(name) == value for name, value in wanted.items()):
                 return entry
         return {}
 
     async def bandwidth(self, peer_id: str) -> float:
         """What it believes it can send to a remote, in bit/s; 0 as long as it does not know."""
-        entry = await self.stat(peer_id, "candidate-pair", nominated=True, state="succeeded")
-        return float(entry.get("availableOutgoingBitrate", 0.0))
+        entries = await self.stats(peer_id)
+        selected = {entry.get("selectedCandidatePairId") for entry in entries if entry["type"] == "transport"}
+        found = [entry.get("availableOutgoingBitrate", 0.0) for entry in entries if entry["id"] in selected]
+        return float(max(found, default=0.0))
 
     async def descriptions(self, peer_id: str) -> dict[str, Any]:
         """Both SDPs and the states of the connection to a remote."""

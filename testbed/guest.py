@@ -1,4 +1,4 @@
-"""The published Python SDK in a room, with all it is told."""
+"""The published Python SDK in a room, or ours in the same words, with all it is told."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ PATIENCE = 10.0
 PEER_EVENTS = ("Joined", "Left", "StateChange", "PeerJoined", "PeerLeft", "Data", "FatalError")
 REMOTE_EVENTS = (
     *("StateChange", "Track", "StreamAdded", "StreamRemoved", "DataChannelOpened"),
-    *("NegotiationError", "IceCandidateError"),
+    *("NegotiationError", "IceCandidateError", "ConnectionReset"),
 )
+"""The published SDK has no `ConnectionReset`."""
 
 
 def library() -> Any:
@@ -70,9 +71,14 @@ class Guest:
         self.told: list[tuple[float, str | None, Any]] = []
         self.tracks: list[Seen] = []
         self._readers: list[asyncio.Task[None]] = []
+        self.sources: list[Any] = []
+        """Tracks that are stopped by `close`."""
         self._told = asyncio.Event()
         for name in PEER_EVENTS:
             self.peer.on(getattr(library, name), self._on_event)
+
+    def __repr__(self) -> str:
+        return f"<Guest {self.peer_id} of {self.library.__name__}>"
 
     @property
     def peer_id(self) -> str:
@@ -83,8 +89,9 @@ class Guest:
         if type(event).__name__ == "PeerJoined":
             remote = event.peer
             for name in REMOTE_EVENTS:
-                kind = getattr(self.library, name)
-                remote.on(kind, lambda event, remote=remote: self._on_remote_event(remote.id, event))
+                kind = getattr(self.library, name, None)
+                if kind is not None:
+                    remote.on(kind, lambda event, remote=remote: self._on_remote_event(remote.id, event))
 
     def _on_remote_event(self, remote: str, event: Any) -> None:
         self._note(remote, event)
@@ -96,6 +103,27 @@ class Guest:
     def _note(self, remote: str | None, event: Any) -> None:
         self.told.append((time.time(), remote, event))
         self._told.set()
+
+    async def join(self, channel: str = "room") -> float:
+        """Join; returns when that was done, in Unix seconds."""
+        await self.peer.join(channel)
+        return time.time()
+
+    def share(self, name: str, *tracks: Any, **metadata: Any) -> Any:
+        """Send a stream with this id; returns it. Its tracks are stopped by `close`."""
+        self.sources += tracks
+        stream = self.library.MediaStream(tracks, id=name)
+        self.peer.add_stream(stream, metadata or None)
+        return stream
+
+    def source(self, track: Any) -> Any:
+        """A track that is stopped by `close`."""
+        self.sources.append(track)
+        return track
+
+    def seen(self, kind: str, *, live: bool = True) -> list[Seen]:
+        """The tracks of a kind that came, without those that are over unless they are asked for."""
+        return [seen for seen in self.tracks if seen.track.kind == kind and not (live and seen.over)]
 
     def all(self, kind: str, remote: str | None = None) -> list[Any]:
         """All events of a kind, of one remote if it is named."""
@@ -140,3 +168,5 @@ class Guest:
             for reader in self._readers:
                 reader.cancel()
             await asyncio.gather(*self._readers, return_exceptions=True)
+            for source in self.sources:
+                source.stop()
