@@ -13,23 +13,27 @@ from metered_proto.wire.scrub import scrub
 
 
 class Replacing(msgspec.Struct, eq=False):
-    """One track that is being replaced. `op` is None once nobody waits for it, `waiting` has members by op."""
+    """One track that is being replaced. `op` is None once nobody waits for it, `waiting` has members by op.
+
+    `outcomes` has them in the order in which they were asked, None for those who have not answered, too.
+    """
 
     op: int | None
     swap: Swap
     waiting: dict[int, str]
-    succeeded: list[str] = msgspec.field(default_factory=list)
-    failed: list[ReplaceTrackFailure] = msgspec.field(default_factory=list)
+    outcomes: dict[str, Exception | None]
 
     @property
     def failed_everywhere(self) -> bool:
         """Whether nobody gets the new track."""
-        return bool(self.failed) and not self.succeeded
+        return bool(self.outcomes) and None not in self.outcomes.values()
 
     @property
     def error(self) -> MeteredPeerReplaceTrackError | None:
         """What its caller is to be told."""
-        return MeteredPeerReplaceTrackError(tuple(self.succeeded), tuple(self.failed)) if self.failed else None
+        failed = tuple(ReplaceTrackFailure(peer, error) for peer, error in self.outcomes.items() if error is not None)
+        succeeded = tuple(peer for peer, error in self.outcomes.items() if error is None)
+        return MeteredPeerReplaceTrackError(succeeded, failed) if failed else None
 
 
 class Replacements:
@@ -42,7 +46,7 @@ class Replacements:
 
     def begin(self, op: int, swap: Swap, asked: dict[int, str]) -> list[Replacing]:
         """A track is being replaced at the members in `asked`, by the op that each was asked with."""
-        self._open.append(Replacing(op, swap, asked))
+        self._open.append(Replacing(op, swap, asked, dict.fromkeys(asked.values())))
         return self._take_finished()
 
     def answered(self, op: int, error: Exception | None) -> list[Replacing]:
@@ -50,17 +54,16 @@ class Replacements:
         for replacing in self._open:
             peer_id = replacing.waiting.pop(op, None)
             if peer_id is not None:
-                if error is None:
-                    replacing.succeeded.append(peer_id)
-                else:
-                    replacing.failed.append(ReplaceTrackFailure(peer_id, _scrubbed(error)))
+                replacing.outcomes[peer_id] = None if error is None else _scrubbed(error)
                 return self._take_finished()
         return []
 
     def gone(self, peer_id: str) -> list[Replacing]:
         """A member will not answer any more."""
         for replacing in self._open:
-            replacing.waiting = {op: member for op, member in replacing.waiting.items() if member != peer_id}
+            if peer_id in replacing.waiting.values():
+                replacing.waiting = {op: member for op, member in replacing.waiting.items() if member != peer_id}
+                del replacing.outcomes[peer_id]
         return self._take_finished()
 
     def withdrawn(self, op: int) -> bool:

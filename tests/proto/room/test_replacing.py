@@ -35,6 +35,16 @@ def test_some_fail() -> None:
     assert not over.failed_everywhere
 
 
+def test_in_the_order_of_the_members() -> None:
+    replacements = Replacements()
+    replacements.begin(7, SWAP, {-1: "a", -2: "b", -3: "c", -4: "d"})
+    for op, error in ((-4, NO), (-3, None), (-2, NO)):
+        replacements.answered(op, error)
+    [over] = replacements.answered(-1, None)
+    failures = (ReplaceTrackFailure("b", NO), ReplaceTrackFailure("d", NO))
+    assert over.error == MeteredPeerReplaceTrackError(("a", "c"), failures)
+
+
 def test_all_fail() -> None:
     replacements = Replacements()
     replacements.begin(7, SWAP, {-1: "a"})
@@ -66,6 +76,8 @@ def test_an_error_is_fit_to_be_logged() -> None:
     replacements = Replacements()
     replacements.begin(7, SWAP, {-1: "a"})
     [over] = replacements.answered(-1, OSError("turn:x password=hunter2hunter2"))
-    [failure] = over.failed
+    error = over.error
+    assert error is not None
+    [failure] = error.failed
     assert isinstance(failure.err, MeteredRealtimeError)
     assert "hunter2" not in str(failure.err)
