@@ -7,19 +7,18 @@ from metered_anyio.media_stream import MediaStream, StreamMetadata
 from metered_anyio.metered_peer import MeteredPeer, MeteredPeerState
 from metered_anyio.options import SignallingClientOptions, TokenProviderFn
 from metered_anyio.receipt import Receipt
-from metered_anyio.remote_peer import RemotePeer
-from metered_anyio.room_events import (
+from metered_anyio.remote_events import (
     DataChannelOpened,
     DCClose,
     DCError,
     DCMessage,
     DCOpen,
-    PeerJoined,
-    PeerLeft,
     StreamAdded,
     StreamRemoved,
     Track,
 )
+from metered_anyio.remote_peer import RemotePeer
+from metered_anyio.room_events import PeerJoined, PeerLeft
 from metered_anyio.room_stats import RoomStats
 from metered_anyio.rtc.engine import CandidateStats, ConnectionStats, PeerConnectionError, TrackStats
 from metered_anyio.signalling_client import SignallingClient, SignallingClientState

@@ -17,7 +17,7 @@ from metered_anyio.emitter import Emitter
 from metered_anyio.emitting import Emitting
 from metered_anyio.logger import ContainedLogger, Logger, NoopLogger
 from metered_anyio.raw_channel import RawChannel, is_raw_channel
-from metered_anyio.room_events import DCClose, DCError, DCMessage, DCOpen
+from metered_anyio.remote_events import DCClose, DCError, DCMessage, DCOpen
 from metered_proto.errors import DataChannelClosedError, DataChannelOverflowError, DataChannelOversizedError
 from metered_proto.settings import check_count
 

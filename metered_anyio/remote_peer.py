@@ -11,7 +11,7 @@ from metered_anyio.data_channel import adopt
 from metered_anyio.emitter import Emitter
 from metered_anyio.emitting import Emitting
 from metered_anyio.media_stream import MediaStream
-from metered_anyio.room_events import DataChannelOpened, StreamAdded, StreamRemoved, Track
+from metered_anyio.remote_events import DataChannelOpened, StreamAdded, StreamRemoved, Track
 from metered_proto.events import Event, StateChange
 from metered_proto.rtc.words import (
     ChannelOptions,
@@ -245,9 +245,8 @@ class RemotePeer(Emitting):
 
     def _stream_gone(self, stream_id: str) -> None:
         stream = self._streams.pop(stream_id, None)
-        if stream is not None and not self._forget(
-            lambda kept: isinstance(kept, StreamAdded) and kept.stream is stream
-        ):
+        if stream is not None:
+            self._forget(lambda kept: isinstance(kept, StreamAdded) and kept.stream is stream)
             self._emitter.emit(StreamRemoved(stream))
 
     # --- what nobody has listened to yet ---

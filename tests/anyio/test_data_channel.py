@@ -123,9 +123,9 @@ async def test_too_many_waiting_sends() -> None:
     handle = ScriptedHandle("connecting")
     channel = DataChannel(handle, max_queued_sends=2)
     async with anyio.create_task_group() as group:
-        group.start_soon(channel.send, "a")
-        group.start_soon(channel.send, "b")
-        await settle()
+        for text in ("a", "b"):
+            group.start_soon(channel.send, text)
+            await settle()
         with pytest.raises(DataChannelOverflowError) as caught:
             await channel.send("c")
         assert caught.value == DataChannelOverflowError(2, 2)

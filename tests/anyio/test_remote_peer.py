@@ -208,6 +208,16 @@ async def test_what_is_over_is_not_kept() -> None:
     assert events == []
 
 
+async def test_a_stream_that_nobody_heard_of_is_still_told_to_be_gone() -> None:
+    bob, _ = make_remote()
+    removed = told(bob, StreamRemoved)
+    bob.happened(StreamSeen("cam", None))
+    bob.happened(TrackSeen(1, "video", "cam", None))
+    bob.happened(TrackGone(1))
+    bob.happened(StreamGone("cam"))
+    assert [event.stream.id for event in removed] == ["cam"]
+
+
 async def test_a_data_channel_that_the_remote_opened() -> None:
     bob, room = make_remote()
     opened = told(bob, DataChannelOpened)

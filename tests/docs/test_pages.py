@@ -48,7 +48,18 @@ def node() -> str:
 
 @pytest.mark.parametrize(
     "page",
-    ["getting-started", "outbox", "pipelining", "requests", "watching", "testing", "embedding", "relay"],
+    [
+        "getting-started",
+        "rooms",
+        "data-channels",
+        "outbox",
+        "pipelining",
+        "requests",
+        "watching",
+        "testing",
+        "embedding",
+        "relay",
+    ],
 )
 def test_the_page_has_programs(page: str) -> None:
     assert "```python\n" in (PAGES / f"{page}.md").read_text()

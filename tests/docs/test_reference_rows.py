@@ -50,8 +50,37 @@ ROWS = {
     "control plane": (
         "/v1/tokens /v1/channels/ /peers /publish /v1/peers/ /v1/usage invalid_request unauthorized not_found"
     ),
+    "room states": "idle joining joined reconnecting leaving closed",
+    "room members": (
+        "join joined close send send_to add_stream add_track remove_stream remove_track get_stream_metadata"
+        " get_track_metadata replace_track on off once events state peer_id channel remote_peers"
+    ),
+    "room events": (
+        "Joined Left StateChange PeerJoined PeerLeft Data FatalError peer_id channel reason peer sender_peer_id data"
+        " kind sender_metadata err broadcast direct"
+    ),
+    "room codes": (
+        "reserved_channel invalid_state not_joined self_send invalid_args track_already_attached"
+        " account_suspended channel_not_authorized action_not_permitted invalid_token token_expired admin_disconnect"
+    ),
+    "remote peers": (
+        "id metadata state polite pc send create_data_channel ordered max_retransmits max_packet_life_time protocol"
+        " idle connecting connected reconnecting closed Track StreamAdded StreamRemoved DataChannelOpened"
+        " ConnectionReset NegotiationError IceCandidateError track streams stream"
+    ),
+    "streams": "get_tracks get_audio_tracks get_video_tracks add_track remove_track",
+    "data channels": (
+        "max_buffered_amount buffered_amount_low_threshold max_queued_sends label ready_state buffered_amount send"
+        " close DCOpen DCClose DCError DCMessage queued cap"
+    ),
     "signals": "rtc-description rtc-ice __meteredTrackMeta sdpMid sdpMLineIndex trackId streamId",
 }
+MEMBERS = {
+    "members": metered_anyio.SignallingClient,
+    "room members": metered_anyio.MeteredPeer,
+    "streams": metered_anyio.MediaStream,
+}
+TOLD = ("events", "room events", "remote peers", "data channels")
 NAMES = [(table, name) for table, names in ROWS.items() for name in names.split()]
 
 
@@ -70,5 +99,11 @@ def test_the_tables_here_are_whole() -> None:
     assert {str(code.value) for code in ErrorCode} == set(ROWS["error codes"].split())
     ours = {str(int(code)) for code in WsCloseCode} - {"1000", "1006"}
     assert ours == set(ROWS["close codes"].split())
-    for name in (*ROWS["errors"].split(), *[word for word in ROWS["events"].split() if word[0].isupper()]):
+    told = [word for row in TOLD for word in ROWS[row].split() if word[0].isupper()]
+    for name in (*ROWS["errors"].split(), *told):
         assert hasattr(metered_anyio, name)
+
+
+def test_every_member_of_a_table_is_there() -> None:
+    for row, owner in MEMBERS.items():
+        assert [name for name in ROWS[row].split() if not hasattr(owner, name)] == []
