@@ -79,7 +79,6 @@ class Connection:
             RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE, iceTransportPolicy=policy)
         )
         private.serialize_connecting(self.pc, self._connect_failed)
-        self._gatherer = Gatherer(order.ice_servers, order.relay_only, self._found, self._candidate_failed)
         self._numbering = Numbering()
         self._senders = Senders(self.pc, executor, source_of)
         self._inlets: dict[str, Inlet] = {}  # by mid
@@ -95,6 +94,7 @@ class Connection:
         self._hooked = False
         self._seen: set[Any] = set()  # receivers that are seen to
         self._adding: set[asyncio.Task[None]] = set()
+        self._gatherer = Gatherer(order.ice_servers, order.relay_only, self._found, self._candidate_failed)
         self.pc.on("connectionstatechange", self._changed)
         self.pc.on("track", self._track_came)
         self.pc.on("datachannel", lambda dc: arrived(self, dc))
@@ -226,6 +226,8 @@ class Connection:
         """Close, in the background. Nothing is reported from now on."""
         self._closed = True
         if self._closing is None:
+            for channel, dc in self._channels:
+                channel.engine_leave(dc)
             self._closing = asyncio.get_running_loop().create_task(self._close())
         return self._closing
 
@@ -408,16 +410,15 @@ class Connection:
 
     async def _close(self) -> None:
         self._senders.close()
-        for channel, dc in self._channels:
-            channel.engine_leave(dc)
         for task in tuple(self._adding):
             task.cancel()
         try:
             async with asyncio.timeout(FAREWELL):
                 await self._gatherer.close()
-                for receiver in self.pc.getReceivers():
-                    await private.stop_decoding(receiver)
-                await self.pc.close()
+                async with self._turn:  # what is being done now would leave sockets behind
+                    for receiver in self.pc.getReceivers():
+                        await private.stop_decoding(receiver)
+                    await self.pc.close()
         except TimeoutError:
             self._logger.debug("a connection had to be torn down")
         except Exception as error:

@@ -34,6 +34,7 @@ class FanOut:
     ) -> None:
         self.source = source
         self.frames = 0
+        self.frames_skipped = 0  # that no encoder could take
         self._executor = executor
         self._logger = logger
         self._ended = ended
@@ -65,7 +66,9 @@ class FanOut:
 
     async def _read(self) -> None:
         pace = _Pace(asyncio.get_running_loop().time)
-        shape = self._shape_video if self.source.kind == "video" else self._shape_audio
+        shape: Callable[[Any, list[Outlet]], Any] = (
+            self._shape_video if self.source.kind == "video" else self._shape_audio
+        )
         try:
             while True:
                 item = await self.source.recv()
@@ -74,8 +77,13 @@ class FanOut:
                 if isinstance(item, av.Packet):
                     for outlet in listeners:
                         outlet.take(_copy_packet(item))
+                elif isinstance(item, av.VideoFrame if self.source.kind == "video" else av.AudioFrame):
+                    try:
+                        await shape(item, listeners)
+                    except (av.FFmpegError, ValueError) as error:
+                        self._skip(error)
                 else:
-                    await shape(item, listeners)
+                    raise TypeError(f"{type(item).__name__} is no frame")
                 await asyncio.sleep(pace.ahead(item))
         except Exception as error:
             # MediaStreamError is how a track of aiortc says that it has ended.
@@ -84,6 +92,11 @@ class FanOut:
             self._over = True
             self._task = None
             self._ended()
+
+    def _skip(self, error: Exception) -> None:
+        self.frames_skipped += 1
+        if self.frames_skipped == 1:
+            self._logger.warning("a frame cannot be sent", {"error": type(error).__name__})
 
     async def _shape_video(self, frame: av.VideoFrame, listeners: list[Outlet]) -> None:
         loop = asyncio.get_running_loop()
@@ -187,7 +200,7 @@ class _Pace:
         if item.pts is None or item.time_base is None:
             return 0.0
         now = self._now()
-        own = float(item.pts * item.time_base)
+        own: float = item.pts * item.time_base.numerator / item.time_base.denominator
         origin = now - own
         if self._origin is None or origin > self._origin or self._origin - origin > 10 * _AHEAD:
             # The first one, one that is late, or a jump: time begins anew.

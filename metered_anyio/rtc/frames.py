@@ -36,7 +36,9 @@ class VideoShaper:
             shaped = [self._reformatter.reformat(frame, width, height, "yuv420p")]
         shaped += [_copy(shaped[0]) for _ in range(copies - 1)]
         for each in shaped:
-            each.pts, each.time_base = frame.pts, frame.time_base
+            each.pts = frame.pts
+            if frame.time_base is not None:
+                each.time_base = frame.time_base
             # The source's key frames need not be ours: a camera that sends nothing else would have us do the same.
             each.pict_type = PictureType.NONE
         return shaped

@@ -63,8 +63,10 @@ class Gatherer:
 
     async def relay_first(self) -> None:
         """Where only a relay may be used: wait for it."""
-        if self.relay_only and not self._complete:
-            await self._ask()
+        if self.relay_only and not self.complete:
+            if self._task is None:
+                self._task = asyncio.get_running_loop().create_task(self._ask())
+            await asyncio.wait([self._task])
             self._complete = True
 
     def start_late(self) -> None:
@@ -143,7 +145,7 @@ class Gatherer:
     def _add(self, candidate: Any) -> None:
         assert self._ice is not None
         private.local_candidates(self._ice).append(candidate)
-        if self._task is not None:
+        if not self.relay_only:
             self._found(private.candidate_from_aioice(candidate))
 
 

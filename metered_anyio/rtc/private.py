@@ -16,10 +16,11 @@ from typing import Any, Final
 
 from aioice.ice import Connection as IceConnection
 from aioice.ice import StunProtocol, get_host_addresses, relayed_candidate, server_reflexive_candidate
-from aiortc import RTCIceServer, RTCPeerConnection
+from aiortc import RTCBundlePolicy, RTCConfiguration, RTCIceServer, RTCPeerConnection
 from aiortc.codecs import CODECS, HEADER_EXTENSIONS, is_rtx
 from aiortc.rtcicetransport import candidate_from_aioice, connection_kwargs
 from aiortc.rtcpeerconnection import find_common_codecs
+from aiortc.rtcrtpreceiver import RemoteStreamTrack
 from aiortc.sdp import SessionDescription, candidate_from_sdp, candidate_to_sdp
 
 from metered_proto.rtc.words import ChannelOptions
@@ -447,6 +448,10 @@ def watch_checks(ice: IceConnection, came: Callable[[int], None]) -> None:
 
 def tear_down(pc: RTCPeerConnection) -> None:
     """Let go of everything at once, when a connection does not close by itself."""
+    if getattr(pc, _PC + "isClosed") is None:
+        closed = asyncio.get_running_loop().create_future()
+        closed.set_result(True)
+        setattr(pc, _PC + "isClosed", closed)  # or it would begin to close when it sees its transports gone
     for transceiver in pc.getTransceivers():
         for owner, names in ((transceiver.sender, ("rtp_task", "rtcp_task")), (transceiver.receiver, ("rtcp_task",))):
             prefix = _SENDER if owner is transceiver.sender else _RECEIVER
@@ -490,3 +495,67 @@ def alive(executor: ThreadPoolExecutor) -> bool:
 def ice_server(urls: Sequence[str], username: str | None, credential: str | None) -> RTCIceServer:
     """One of aiortc's."""
     return RTCIceServer(urls=list(urls), username=username, credential=credential)
+
+
+async def missing() -> list[str]:
+    """Which of the names that are used here do not exist. Makes a connection to look at, and closes it."""
+    pc = RTCPeerConnection(RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE))
+    try:
+        transceiver = pc.addTransceiver("video")
+        channel = pc.createDataChannel("label")
+        await pc.setLocalDescription(await pc.createOffer())
+        (dtls,) = getattr(pc, _PC + "dtlsTransports", [None])
+        ice = dtls.transport._connection
+        (protocol, *_) = ice._protocols
+        owners = {
+            "peer connection": (pc, [_PC + name for name in _PC_NAMES]),
+            "transceiver": (transceiver, _TRANSCEIVER_NAMES),
+            "sender": (transceiver.sender, [*_SENDER_NAMES, *(_SENDER + n for n in ("loop", "rtp_task", "rtcp_task"))]),
+            "receiver": (transceiver.receiver, [*_RECEIVER_NAMES, *(_RECEIVER + name for name in _HIDDEN_IN_RECEIVER)]),
+            "remote track": (RemoteStreamTrack("video"), ["_queue"]),
+            "DTLS": (
+                dtls,
+                [*_DTLS_NAMES, *(_DTLS + f"{way}_{what}" for way in _WAYS for what in ("bytes", "packets"))],
+            ),
+            "router": (dtls._rtp_router, ["route_rtp", "ssrc_table", "mid_table"]),
+            "ICE transport": (dtls.transport, ["_connection", _ICE + "monitor_task"]),
+            "ICE": (ice, _ICE_NAMES),
+            "socket": (protocol, ["local_candidate", "transport"]),
+            "SCTP": (channel.transport, ["_bundled", "_srtt", "_remote_max_message_size", "_handle_data"]),
+        }
+        return [
+            f"{name}: {attribute}"
+            for name, (owner, attributes) in owners.items()
+            for attribute in attributes
+            if not hasattr(owner, attribute)
+        ]
+    finally:
+        await pc.close()
+
+
+_WAYS: Final = ("tx", "rx")
+_PC_NAMES: Final = (
+    *("dtlsTransports", "remoteDescription", "connect", "createSctpTransport"),
+    *("sctp_mline_index", "isClosed"),
+)
+_TRANSCEIVER_NAMES: Final = (
+    *("_offerDirection", "_codecs", "_headerExtensions", "_bundled"),
+    *("_get_mline_index", "_set_mline_index"),
+)
+_SENDER_NAMES: Final = ("_stream_id", "_track_id", "_send_keyframe")
+_RECEIVER_NAMES: Final = ("_handle_rtcp_packet", "_handle_disconnect")
+_HIDDEN_IN_RECEIVER: Final = (
+    "decoder_queue",
+    "decoder_error",
+    "decoder_thread",
+    "rtcp_task",
+    "remote_bitrate_estimator",
+)
+_DTLS_NAMES: Final = ("_role", "_task", "_rtp_router", "_handle_rtp_data", "_handle_rtcp_data")
+_ICE_NAMES: Final = (
+    *("_local_candidates", "_local_candidates_start", "_local_candidates_end", "_protocols", "_nominated"),
+    *("_remote_candidates", "_remote_candidates_end", "_remote_candidates_resolving", "_end_remote_candidates"),
+    *("_early_checks_done", "_check_list", "_check_list_done", "_check_list_state", "_closing", "_queue"),
+    *("_query_consent_task", "_pair_remote_candidate", "sort_check_list", "get_component_candidates"),
+    *("gather_candidates", "request_received", "local_username"),
+)

@@ -48,6 +48,7 @@ class TestACall:
         async with two_sides() as (a, b):
             a.add(Picture())
             await negotiate(a, b)
+            await a.up()
             await b.up()
             track = b.received("0")
             a.close()
