@@ -219,7 +219,8 @@ class RtcPeer:
         self._last_heard: str | None = None
         """The last description of the remote's that was agreed on, whatever became of the connection."""
         self._refused: object = None  # what we wanted when the engine could not describe it
-        self._followed: dict[bool, Micros] = {}  # when the remote last made us open a connection; True: replace one
+        # When the remote last made us open a connection; by whether that replaced one.
+        self._followed: dict[bool, Micros] = {}
         self._follow_at: Micros | None = None
         self._streams_at: Micros | None = None
         self._down_at: Micros = 0
@@ -505,9 +506,11 @@ class RtcPeer:
         """Whether an answer says that the remote's connection does not belong to ours.
 
         Either it has another one than we know, or it answers an offer which we have taken back, although what we have
-        instead is not up. While an offer of ours is out, that will bring both together.
+        instead, if anything, is not up. While an offer of ours is out, that will bring both together.
         """
         connection, phase = self._connection, self._phase.name
+        if phase == "idle":
+            return True
         if connection is None or connection.remote is None or phase not in ("offered", "stable"):
             return False
         if connection.is_late(heard.sdp):
@@ -569,6 +572,8 @@ class RtcPeer:
             # An offer from a new connection of ours brings both together.
             note = Note("debug", "the remote has another connection")
             self._owed = True
+            if connection is None:
+                return [note, *self._begin(now)]
             return [note, *self._drop(), *self._enter("lose", now), *self._wait(now)]
         if connection is None or self._phase.name != "offered" or connection.is_late(heard.sdp):
             return []
@@ -653,6 +658,7 @@ class RtcPeer:
                     return []
                 connection.up = connection.was_up = self._engaged = True
                 self._owed = False
+                self._followed.pop(False, None)  # it was worth while
                 self._recovery.came_up(now)
                 if self._received.awaits:
                     self._streams_at = now + micros(self._options.stream_timeout)
