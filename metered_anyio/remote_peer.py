@@ -122,7 +122,10 @@ class RemotePeer(Emitting):
 
     @property
     def pc(self) -> Any:
-        """The `RTCPeerConnection` of aiortc that is in use now, or None. Do not keep it: it may be replaced."""
+        """The `RTCPeerConnection` of aiortc that is in use now, or None. Do not keep it: it may be replaced.
+
+        On trio it lives in another thread.
+        """
         return self._room.connection(self._id)
 
     @property

@@ -223,6 +223,22 @@ async def test_a_cancelled_join_leaves_the_peer_idle() -> None:
         await peer.close()
 
 
+async def test_a_join_cancelled_at_any_moment_leaves_nothing() -> None:
+    async with warm_relay() as relay, nothing_left(2):
+        for passes in range(0, 40, 2):
+            peer = make_peer(relay.url)
+            async with anyio.create_task_group() as group:
+                group.start_soon(peer.join, ROOM)
+                for _ in range(passes):
+                    await anyio.lowlevel.checkpoint()
+                group.cancel_scope.cancel()
+            assert peer.state in ("idle", "joined")
+            if peer.state == "idle":
+                assert peer.channel is None
+                await peer.join(ROOM)
+            await peer.close()
+
+
 async def test_a_subscribe_that_is_refused_fails_the_join() -> None:
     async def refuse(guest: Guest) -> None:
         await guest.enter()

@@ -210,6 +210,23 @@ async def test_a_full_buffer_makes_senders_wait_and_keeps_the_order() -> None:
         assert most <= 65_536
 
 
+async def test_a_channel_that_aiortc_made_itself(anyio_backend: str) -> None:
+    if anyio_backend == "trio":
+        pytest.skip("there aiortc lives in another thread")
+    async with make_relay() as relay, meeting(relay, "alice", "bob") as (alice, bob):
+        opened = told(remote(bob), DataChannelOpened)
+        await DataChannel(remote(alice).create_data_channel("one of ours")).send("first")
+        raw = DataChannel(remote(alice).pc.createDataChannel("one of its own"))
+        await raw.send("hello")
+        await until(lambda: len(opened) == 2)
+        assert [event.channel.label for event in opened] == ["one of ours", "one of its own"]
+        async with DataChannel(opened[1].channel).events(DCMessage) as messages:
+            with anyio.fail_after(5):
+                assert (await anext(messages)).data == "hello"
+        raw.close()
+        await until(lambda: raw.ready_state == "closed")
+
+
 async def test_channels_from_inside_the_joined_handler() -> None:
     async with make_relay() as relay, token_peer(relay.url, "alice") as alice, token_peer(relay.url, "bob") as bob:
         heard: list[Any] = []
@@ -399,3 +416,17 @@ async def test_joining_and_leaving_again_and_again_leaves_nothing() -> None:
             await until(lambda: not alice._around.engine._engine._workshop._closing)  # type: ignore[union-attr]
             counts.append(len(os.listdir("/proc/self/fd")))
         assert counts[-1] <= counts[1], counts
+
+
+async def test_close_while_connecting() -> None:
+    async with warm_relay() as relay, nothing_of_webrtc_left():
+        for delay in (0, 0.005, 0.02, 0.05):
+            alice, bob = token_peer(relay.url, "alice"), token_peer(relay.url, "bob")
+            alice.add_track(ColourTrack(RED))
+            bob.add_track(ColourTrack(GREEN))
+            for peer in (alice, bob):
+                await peer.join(ROOM)
+            await anyio.sleep(delay)
+            for peer in (alice, bob):
+                with anyio.fail_after(2):
+                    await peer.close()
