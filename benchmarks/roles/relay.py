@@ -67,6 +67,9 @@ async def websockets(*, bare: bool = False) -> None:
             if frame["type"] == "publish":
                 message = {"type": "message", "channel": frame["channel"], "from": "peer_1", "data": frame["data"]}
                 hand_out(json.dumps(message))
+            elif frame["type"] == "ping":  # a publisher that had no turn for a while
+                await connection.send('{"type":"pong"}')
+                continue
             else:
                 subscribers[connection] = connection.transport.get_extra_info("socket").fileno()
             await connection.send(json.dumps({"type": "ack", "requestId": frame["requestId"]}))
