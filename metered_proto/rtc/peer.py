@@ -22,7 +22,7 @@ side noticed the loss.
 
 *What may be lost.* The relay may fail at any time, and with it what was on its way. An offer is said again until it is
 answered. An offer that comes again is answered by the same answer, again. When the way to the remote comes back,
-whatever may not have arrived is said again. A connection that is up needs no relay and is left alone.
+an offer that is out is said again at once. A connection that is up needs no relay and is left alone.
 
 *Recovery.* A connection that fails, closes or does not come up in time is rebuilt, each time with the next STUN and
 TURN server, after growing delays, until they are used up. What the remote makes us rebuild costs nothing of that,
@@ -87,7 +87,7 @@ from metered_proto.rtc.words import (
     TakeAnswer,
 )
 from metered_proto.wire.sdp import read_sdp
-from metered_proto.wire.signals import Candidate, RtcDescription, RtcIce, Signal, TrackMeta, TrackMetaCache
+from metered_proto.wire.signals import Candidate, RtcDescription, RtcIce, Signal, TrackMeta
 
 PhaseName: TypeAlias = Literal[
     "idle", "waiting", "offering", "offered", "taking", "answering", "stable", "exhausted", "shut"
@@ -150,9 +150,6 @@ TRANSITIONS: Final[dict[tuple[PhaseName, Trigger], PhaseName]] = {
 LONGEST_PAUSE: Final[Micros] = 30 * SECOND
 """Between two times that the same offer is said."""
 
-JUST_NOW: Final[Micros] = 5 * SECOND
-"""What was said so shortly before the relay was lost may not have arrived."""
-
 QUEUED_DESCRIPTIONS: Final = 4
 """Descriptions of the remote that wait for the engine. An offer makes all before it void."""
 
@@ -203,8 +200,7 @@ class RtcPeer:
         self._connection: Connection | None = None
         self._recovery = Recovery(options.rebuild_delays)
         self._servers = ServerRotation(servers)
-        self._metadata = TrackMetaCache()
-        self._received = ReceivedTracks(numbers, self._metadata)
+        self._received = ReceivedTracks(numbers)
         self._tracks = SentTracks()
         self._channels = SentChannels()
         self._candidates = RemoteCandidates()
@@ -223,7 +219,6 @@ class RtcPeer:
         self._followed: dict[bool, Micros] = {}
         self._follow_at: Micros | None = None
         self._streams_at: Micros | None = None
-        self._down_at: Micros = 0
         self._side_work = SideWork(numbers, self._tracks)
 
     # --- what can be asked of it at any time ---
@@ -289,7 +284,6 @@ class RtcPeer:
                 return self._link_up(now)
             case LinkDown():
                 self._link = False
-                self._down_at = now
                 return []
             case Withdrawn(op):
                 self._side_work.withdraw(op)
@@ -458,7 +452,7 @@ class RtcPeer:
     def _signalled(self, now: Micros, signal: Signal) -> list[Order]:
         match signal:
             case TrackMeta():
-                if self._metadata.apply(signal, self._max_message_size):
+                if self._received.announced(signal, self._max_message_size):
                     return []
                 return [Note("debug", "dropped the metadata of a track: too large")]
             case RtcIce(candidate):
@@ -714,9 +708,8 @@ class RtcPeer:
             connection.opened_at = now
         if phase.name == "offered":
             return self._say_after_a_loss(now)
-        if phase.name == "stable" and connection.answered is not None:
-            arrived = connection.said_at is not None and connection.said_at < self._down_at - JUST_NOW
-            return [] if arrived else self._say(now)
+        # An answer is not said again unless its offer is: to a remote that has begun anew it would be an answer to
+        # another offer.
         return []
 
     def _reconcile(self, now: Micros, polite: bool, replace: bool) -> list[Order]:

@@ -9,6 +9,8 @@ again, with their new tracks, and those that do not are gone when somebody says 
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from metered_proto.orders import Order, Tell
@@ -22,8 +24,9 @@ from metered_proto.rtc.words import (
     TrackGone,
     TrackSeen,
 )
+from metered_proto.wire.caps import TRACK_METADATA_ENTRIES
 from metered_proto.wire.sdp import MediaSection, SdpFacts, track_ids
-from metered_proto.wire.signals import TrackKind, TrackMetaCache
+from metered_proto.wire.signals import TrackKind, TrackMeta, TrackMetaCache
 
 
 class ReceivedTrack(msgspec.Struct, frozen=True):
@@ -37,11 +40,12 @@ class ReceivedTrack(msgspec.Struct, frozen=True):
 class ReceivedTracks:
     """What a remote sends."""
 
-    __slots__ = ("_awaited", "_metadata", "_numbers", "_tracks", "kinds")
+    __slots__ = ("_awaited", "_metadata", "_numbers", "_tracks", "_unclaimed", "kinds")
 
-    def __init__(self, numbers: Numbers, metadata: TrackMetaCache) -> None:
+    def __init__(self, numbers: Numbers) -> None:
         self._numbers = numbers
-        self._metadata = metadata
+        self._metadata = TrackMetaCache()
+        self._unclaimed: dict[str, dict[str, Any]] = {}  # metadata without stream and kind, since a track came last
         self._tracks: dict[str, ReceivedTrack] = {}
         self._awaited: dict[str, None] = {}  # streams whose connection is gone
         self.kinds: tuple[SectionKind, ...] = ()
@@ -52,15 +56,25 @@ class ReceivedTracks:
         """Whether streams of an earlier connection have not come back yet."""
         return bool(self._awaited)
 
+    def announced(self, meta: TrackMeta, max_message_size: int) -> bool:
+        """The remote says what a track is for; False if that is dropped, being too large."""
+        self._unclaimed.pop(meta.track_id, None)
+        if not self._metadata.apply(meta, max_message_size):
+            return False
+        if meta.metadata is not None and meta.stream_id is None and meta.kind is None:
+            if len(self._unclaimed) == TRACK_METADATA_ENTRIES:
+                del self._unclaimed[next(iter(self._unclaimed))]
+            self._unclaimed[meta.track_id] = meta.metadata
+        return True
+
     def described(self, pc: int, remote: SdpFacts, local: SdpFacts) -> list[Order]:
         """Both sides of a connection are described, anew perhaps. What went comes first, then what came."""
-        taken = _taken_sections(local)
+        ours = _taken_sections(local)
         sent: dict[str, MediaSection] = {}
         for section in remote.media:
-            mid = section.mid
-            if mid is not None and mid not in sent and mid in taken and _brings_a_track(section):
-                sent[mid] = section
-        application = any(s.kind == "application" and not s.rejected and s.mid in taken for s in remote.media)
+            if section.mid is not None and section.mid in ours and _brings_a_track(section):
+                sent.setdefault(section.mid, section)
+        application = any(s.kind == "application" and not s.rejected and s.mid in ours for s in remote.media)
         self.kinds = (
             *("audio" if section.kind == "audio" else "video" for section in sent.values()),
             *(("application",) if application else ()),
@@ -75,11 +89,23 @@ class ReceivedTracks:
                 orders += [EndTrack(track.number), Tell(TrackGone(track.number))]
         coming = {_stream_of(section) for section in sent.values()}
         orders += [Tell(StreamGone(stream)) for stream in before if stream not in coming]
-        present = self._streams
         signalled = track_ids(remote)
-        for mid, section in sent.items():
-            if mid not in self._tracks:
-                orders += self._take(pc, mid, section, present, before, signalled)
+        for track_id in signalled & self._unclaimed.keys():
+            del self._unclaimed[track_id]
+        taken = [mid for mid in sent if mid not in self._tracks]
+        metadata = {mid: self._metadata_of(sent[mid], signalled) for mid in taken}
+        present = self._streams
+        for mid in taken:
+            stream = _stream_of(sent[mid])
+            if stream is not None and stream not in present:
+                present[stream] = None
+                self._awaited.pop(stream, None)
+                if stream not in before:
+                    said = [metadata[other] for other in taken if _stream_of(sent[other]) == stream]
+                    orders.append(Tell(StreamSeen(stream, next((bag for bag in said if bag is not None), None))))
+            orders += self._take(pc, mid, sent[mid], metadata[mid])
+        if taken:
+            self._unclaimed.clear()
         return orders
 
     def end(self) -> list[Order]:
@@ -101,28 +127,25 @@ class ReceivedTracks:
     def _streams(self) -> dict[str, None]:
         return {track.stream_id: None for track in self._tracks.values() if track.stream_id is not None}
 
-    def _take(
-        self,
-        pc: int,
-        mid: str,
-        section: MediaSection,
-        present: dict[str, None],
-        before: dict[str, None],
-        signalled: frozenset[str],
-    ) -> list[Order]:
+    def _metadata_of(self, section: MediaSection, signalled: frozenset[str]) -> dict[str, Any] | None:
+        stream_id, track_id = section.msids[0] if section.msids else (None, None)
+        metadata = self._metadata.lookup(track_id, None, stream_id, section.kind, signalled)
+        if metadata is None and self._unclaimed:
+            # A browser whose track was given the place of an earlier one signals neither its id nor anything else that
+            # is in what it said. If all that is left says the same, it can only mean this.
+            first, *others = self._unclaimed.values()
+            return first if all(other == first for other in others) else None
+        return metadata
+
+    def _take(self, pc: int, mid: str, section: MediaSection, metadata: dict[str, Any] | None) -> list[Order]:
         kind: TrackKind = "audio" if section.kind == "audio" else "video"
-        stream = _stream_of(section)
-        track_id = section.msids[0].track_id if section.msids else None
-        metadata = self._metadata.lookup(track_id, None, stream, kind, signalled)
+        stream_id, track_id = section.msids[0] if section.msids else (None, None)
         number = self._numbers.next()
-        self._tracks[mid] = ReceivedTrack(number, kind, stream)
-        orders: list[Order] = [TakeTrack(pc, mid, number, kind, track_id or "")]
-        if stream is not None and stream not in present:
-            present[stream] = None
-            self._awaited.pop(stream, None)
-            if stream not in before:
-                orders.append(Tell(StreamSeen(stream, metadata)))
-        return [*orders, Tell(TrackSeen(number, kind, stream, metadata))]
+        self._tracks[mid] = ReceivedTrack(number, kind, stream_id)
+        return [
+            TakeTrack(pc, mid, number, kind, track_id or ""),
+            Tell(TrackSeen(number, kind, stream_id, metadata)),
+        ]
 
 
 def _taken_sections(local: SdpFacts) -> frozenset[str | None]:

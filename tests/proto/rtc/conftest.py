@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from rtc_kit import Talk
+from talk_kit import Talk
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from rtc_kit import CAMERA, MICROPHONE, SCREEN, Talk, kinds, metas, renamed, sdp
+from talk_kit import CAMERA, MICROPHONE, SCREEN, Talk, kinds, metas, renamed, sdp
 
 from metered_proto.errors import LocalProtocolError, MeteredPeerStateError
 from metered_proto.events import IceCandidateError, NegotiationError, StateChange
@@ -263,22 +263,23 @@ class TestWhatIsLost:
         assert kinds(talk) == ["meta", "offer", "end"]
         assert talk.until_woken() == 3
 
-    def test_so_is_an_answer_that_went_out_just_before(self, talk: Talk) -> None:
+    def test_an_answer_is_not(self, talk: Talk) -> None:
+        """A browser that lost its socket begins anew, and would take it for the answer to its new offer."""
         talk.is_called()
-        talk.advance(4)
         talk.link_goes_down()
         talk.forget()
         talk.link_comes_up()
-        assert kinds(talk) == ["answer", "end"]
-
-    def test_but_not_one_that_has_arrived_for_sure(self, talk: Talk) -> None:
-        talk.is_called()
-        talk.advance(6)
-        talk.link_goes_down()
-        talk.link_comes_up()
-        talk.forget()
         talk.give(LinkUp(0))
-        assert talk.orders == [], "nor twice"
+        assert talk.orders == []
+
+    def test_not_even_one_that_was_made_meanwhile(self, talk: Talk) -> None:
+        offer = talk.remote_offers()
+        talk.link_goes_down()
+        talk.describes()
+        talk.link_comes_up()
+        assert talk.said == []
+        talk.hears(RtcDescription("offer", offer))
+        assert kinds(talk) == ["answer", "end"], "until the offer comes again"
 
     def test_a_call_lives_without_the_relay(self, talk: Talk) -> None:
         talk.connects()
@@ -425,6 +426,37 @@ class TestMetadata:
         assert talk.events(StreamSeen) == [StreamSeen("theirs", {"role": "file"})]
         [seen] = talk.events(TrackSeen)
         assert (seen.kind, seen.stream_id, seen.metadata) == ("video", "theirs", {"role": "file"})
+
+    def test_a_stream_has_that_of_any_of_its_tracks(self, talk: Talk) -> None:
+        talk.hears(TrackMeta("t2", {"role": "file"}, "theirs", "video"))
+        talk.remote_offers("audio sendonly theirs t1", "video sendonly theirs t2")
+        talk.describes()
+        assert talk.events(StreamSeen) == [StreamSeen("theirs", {"role": "file"})]
+        assert [seen.metadata for seen in talk.events(TrackSeen)] == [None, {"role": "file"}]
+
+    def test_what_a_browser_says_of_a_track_that_it_signals_under_another_id(self, talk: Talk) -> None:
+        talk.hears(TrackMeta("own-1", {"role": "cam"}))
+        talk.hears(TrackMeta("own-2", {"role": "cam"}))
+        talk.remote_offers("video sendonly theirs t1", "audio sendonly theirs t2")
+        talk.describes()
+        assert [seen.metadata for seen in talk.events(TrackSeen)] == [{"role": "cam"}] * 2
+        talk.remote_offers("video sendonly theirs t1", "audio sendonly theirs t2", "video sendonly theirs t3")
+        talk.describes()
+        assert talk.events(TrackSeen)[-1].metadata is None, "that was about the others"
+
+    def test_unless_it_says_this_and_that(self, talk: Talk) -> None:
+        talk.hears(TrackMeta("own-1", {"role": "cam"}))
+        talk.hears(TrackMeta("own-2", {"role": "screen"}))
+        talk.hears(TrackMeta("own-3", {"role": "door"}))
+        talk.hears(TrackMeta("own-3"))
+        talk.remote_offers("video sendonly theirs t1", "audio sendonly theirs own-1")
+        talk.describes()
+        assert [seen.metadata for seen in talk.events(TrackSeen)] == [{"role": "screen"}, {"role": "cam"}]
+        talk.hears(TrackMeta("own-4", {"role": "cam"}))
+        talk.hears(TrackMeta("own-5", {"role": "screen"}))
+        talk.remote_offers("video sendonly theirs t1", "audio sendonly theirs own-1", "video sendonly more t9")
+        talk.describes()
+        assert talk.events(TrackSeen)[-1].metadata is None
 
     def test_what_is_too_large_is_dropped(self, talk: Talk) -> None:
         talk.hears(TrackMeta("t1", {"role": "x" * 70_000}, "theirs", "video"))

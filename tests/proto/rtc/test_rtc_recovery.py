@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from rtc_kit import CAMERA, MICROPHONE, SCREEN, Talk, kinds
+from talk_kit import CAMERA, MICROPHONE, SCREEN, Talk, kinds
 
 from metered_proto.errors import IceRecoveryExhaustedError
 from metered_proto.events import ConnectionReset, IceServer, NegotiationError, StateChange

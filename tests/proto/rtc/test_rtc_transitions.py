@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any, get_args
 
 import pytest
-from rtc_kit import CAMERA, SCREEN, Talk
 from table_kit import each_row
+from talk_kit import CAMERA, SCREEN, Talk
 
 from metered_proto.rtc.peer import TRANSITIONS, PhaseName, Trigger
 from metered_proto.rtc.words import Reconcile, Shut
