@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Executor
-from typing import Any
+from typing import Any, Final
 
 from aiortc import RTCPeerConnection
 
 from metered_anyio.rtc import private
 from metered_anyio.rtc.fanout import FanOut, Outlet
 from metered_proto.rtc.words import LocalTrack
+
+RESTING: Final = 32
+"""So many sections are left idle by tracks that were removed, before one is used again."""
 
 
 class Place:
@@ -54,7 +57,7 @@ class Senders:
     def resume(self, tracks: Collection[LocalTrack], sections: Iterable[tuple[Any, int | None]]) -> None:
         """Give tracks the sections that they had on the connection before: transceivers, with their tracks' numbers.
 
-        One whose track is not known any more goes to whoever is next.
+        One whose track is not known any more goes to whoever is next, and has nothing to be known by.
         """
         missing = self._missing(tracks)
         sections = list(sections)
@@ -62,7 +65,12 @@ class Senders:
             for transceiver, key in sections:
                 if self.place_of(transceiver) is not None:
                     continue
-                fitting = (t for t in missing if t.kind == transceiver.kind and (t.key == key or not known))
+                fitting = (
+                    track
+                    for track in missing
+                    if track.kind == transceiver.kind
+                    and (track.key == key if known else key is None and track.metadata is None)
+                )
                 if (track := next(fitting, None)) is not None:
                     missing.remove(track)
                     self._send(self._new(transceiver), track)
@@ -93,7 +101,6 @@ class Senders:
                     self._rest(place)
                 else:
                     self._send(place, new)
-                    private.ask_key_frame(place.transceiver.sender)
 
     def let_go(self, key: int) -> None:
         """A track is no longer there to be sent."""
@@ -116,12 +123,16 @@ class Senders:
         return [track for track in tracks if track.key not in placed]
 
     def _resting(self, kind: str) -> Place | None:
-        """A section that has sent, and that the remote knows to have ended: sending again is news to it."""
-        for place in self._places:
-            transceiver = place.transceiver
-            if place.key is None and transceiver.kind == kind and transceiver.currentDirection in _NOT_SENDING:
-                return place
-        return None
+        """A section that has sent, that the remote knows to have ended, if there are too many of them.
+
+        Otherwise each track has a section of its own for all times: to a browser a section is one track, under one id.
+        """
+        resting = [
+            place for place in self._places if place.key is None and place.transceiver.currentDirection in _NOT_SENDING
+        ]
+        if len(resting) < RESTING:
+            return None
+        return next((place for place in resting if place.transceiver.kind == kind), None)
 
     def _receiving(self, kind: str) -> Any | None:
         """A section in which we have only received so far."""
@@ -138,6 +149,7 @@ class Senders:
     def _send(self, place: Place, track: LocalTrack) -> None:
         place.key = track.key
         place.outlet.feed_from(self._source_of(track.key))
+        private.ask_key_frame(place.transceiver.sender)
         private.set_msid(place.transceiver.sender, track.stream_id, track.track_id)
         if place.transceiver.direction in _NOT_SENDING:
             place.transceiver.direction = "sendrecv" if place.transceiver.direction == "recvonly" else "sendonly"

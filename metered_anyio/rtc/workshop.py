@@ -74,7 +74,7 @@ class Workshop:
         """Do what a `Begin` carries."""
         match work:
             case MakeOffer(pc=pc, like=like):
-                return await self._get(pc, "offer").make_offer(work, self._remembered.get(like or "", {}))
+                return await self._get(pc, "offer").make_offer(work, self._sent_in(like))
             case MakeAnswer(pc=pc, sdp=sdp, tracks=tracks):
                 described = await self._get(pc, "answer").make_answer(sdp, tracks)
                 self._descriptions[pc] = sdp
@@ -89,6 +89,15 @@ class Workshop:
                 return self._get(pc, "closed").count_received()
             case _:
                 raise TypeError(f"{type(work).__name__} is no work of a peer connection")
+
+    def _sent_in(self, like: str | None) -> dict[str, int]:
+        """What was sent in each section of the connection whose remote described itself like this."""
+        if like is None:
+            return {}
+        for number, description in self._descriptions.items():
+            if description == like and (connection := self._connections.get(number)) is not None:
+                return connection.sent_in()
+        return self._remembered.get(like, {})
 
     async def stats(self, pc: int) -> ConnectionStats:
         """Measure a connection."""

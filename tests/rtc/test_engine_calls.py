@@ -68,6 +68,22 @@ class TestACall:
             assert await shade(a, "1") == pytest.approx(90, abs=6)
 
 
+class TestSilence:
+    async def test_is_noticed(self, monkeypatch: pytest.MonkeyPatch, tasks: Any) -> None:
+        monkeypatch.setattr("metered_anyio.rtc.connection.SILENCE", 0.3)
+        async with two_sides() as (a, b):
+            a.add(Picture())
+            track = a.tracks[0]
+            await negotiate(a, b)
+            await shade(b, "0")
+            await a.engine.work(SwapSender(a.pc, track.key, None))
+            await b.until(lambda: b.states[-1] == "disconnected")
+            await a.engine.work(SwapSender(a.pc, track.key, track))
+            a.tracks.clear()
+            await b.until(lambda: b.states[-1] == "connected")
+        await tasks()
+
+
 class TestTracks:
     async def test_each_section_has_its_own_stream_and_track(self) -> None:
         async with two_sides() as (a, b):
@@ -129,7 +145,16 @@ class TestTracks:
             assert first.readyState == "ended"
             await until_shade(b, "1", 160)
 
-    async def test_a_section_is_used_again(self) -> None:
+    async def test_a_section_is_not_used_again_unless_there_are_many(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async with two_sides() as (a, b):
+            a.add(Picture())
+            await negotiate(a, b)
+            a.tracks.clear()
+            await negotiate(a, b)
+            a.add(Picture())
+            offer, _ = await negotiate(a, b)
+            assert [section.direction for section in read_sdp(offer.sdp).media] == ["recvonly", "sendrecv"]
+        monkeypatch.setattr("metered_anyio.rtc.senders.RESTING", 1)
         async with two_sides() as (a, b):
             a.add(Picture(60))
             await negotiate(a, b)
@@ -197,6 +222,24 @@ class TestAReoffer:
             assert read_sdp(again.sdp).media[0].setup == "active"
             assert await shade(b, "0") == pytest.approx(40, abs=6)
             assert await shade(a, "0") == pytest.approx(80, abs=6)
+
+    async def test_from_a_new_connection_gives_each_track_its_old_section(self) -> None:
+        async with two_sides() as (a, b):
+            one, other = a.add(Picture(), "one", {"n": 1}), a.add(Picture(), "other", {"n": 2})
+            await negotiate(a, b)
+            like = a.sdp
+            a.close()
+            b.close()
+            a.open()
+            b.open()
+            new = a.add(Picture(), "new", {"n": 3})
+            a.tracks = [new, other]
+            offer, _ = await negotiate(a, b, like=like)
+            facts = read_sdp(offer.sdp)
+            assert [section.direction for section in facts.media] == ["recvonly", "sendrecv", "sendrecv"]
+            assert track_for_mid(facts, "1") == ("other", other.track_id)
+            assert track_for_mid(facts, "2") == ("new", new.track_id)
+            assert one.track_id not in offer.sdp
 
 
 class TestWhatIsRefused:
