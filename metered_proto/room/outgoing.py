@@ -5,6 +5,9 @@ wait here for the pace. A turn of a member ends with a session description: what
 tracks, then the description that carries them) goes out together, so some calls are up while others wait, and nobody
 who makes us say much keeps the others waiting.
 
+A machine that gets no answer says its offer again, and does not know that it may still wait here. What waits already
+is not taken a second time, or the wait would make itself longer.
+
 What waits when the connection to the relay is lost is thrown away; peer machines know to say again what matters.
 """
 
@@ -16,7 +19,7 @@ from typing import Final
 from metered_proto.client.pace import Pace
 from metered_proto.machine import Micros
 from metered_proto.wire.caps import TRACK_METADATA_ENTRIES
-from metered_proto.wire.signals import RtcDescription, Signal
+from metered_proto.wire.signals import RtcDescription, Signal, TrackMeta
 
 MOST_WAITING: Final = TRACK_METADATA_ENTRIES + 128
 """Signals to one member that may wait; over it, the oldest goes. A remote decides how often we have to answer it."""
@@ -51,6 +54,8 @@ class Outgoing:
         signals = self._waiting.get(peer_id)
         if signals is None:
             signals = self._waiting[peer_id] = deque(maxlen=MOST_WAITING)
+        elif _waits(signal, signals):
+            return
         self.dropped += len(signals) == MOST_WAITING
         signals.append(signal)
 
@@ -79,3 +84,16 @@ class Outgoing:
         """Nothing is wanted any more."""
         self._waiting.clear()
         self._turn = 0
+
+
+def _waits(signal: Signal, signals: deque[Signal]) -> bool:
+    """Whether the same is among those that wait, and nothing since has made it untrue."""
+    for waiting in reversed(signals):
+        if waiting == signal:
+            return True
+        if isinstance(signal, TrackMeta):
+            if isinstance(waiting, TrackMeta) and waiting.track_id == signal.track_id:
+                return False
+        elif isinstance(waiting, RtcDescription):
+            return False
+    return False

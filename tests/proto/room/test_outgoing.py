@@ -23,7 +23,7 @@ def take_all(outgoing: Outgoing, now: int = 0) -> list[tuple[str, Signal]]:
 
 def test_in_order_for_each_member() -> None:
     outgoing = Outgoing(10, 100)
-    signals = [meta(1), OFFER, END, meta(2), END]
+    signals = [meta(1), OFFER, END, meta(2), RtcDescription("offer", "v=1"), END]
     for signal in signals:
         outgoing.put("a", signal)
         outgoing.put("b", signal)
@@ -67,6 +67,40 @@ def test_no_more_than_so_many_wait() -> None:
         outgoing.put("a", RtcIce(Candidate(str(number), "0")))
     assert (len(outgoing), outgoing.dropped) == (MOST_WAITING, 5)
     assert outgoing.take(0) == ("a", RtcIce(Candidate("5", "0")))
+
+
+class TestWhatWaitsAlready:
+    def all_of(self, *signals: Signal) -> list[Signal]:
+        outgoing = Outgoing(10, 100)
+        for signal in signals:
+            outgoing.put("a", signal)
+        return [signal for _, signal in take_all(outgoing)]
+
+    def test_is_not_taken_again(self) -> None:
+        said = [meta(1), meta(2), OFFER, END]
+        assert self.all_of(*said, *said) == said
+
+    def test_unless_something_else_has_been_said_since(self) -> None:
+        another = RtcDescription("offer", "v=1")
+        for said in (
+            [OFFER, END, another, END],
+            [OFFER, another, OFFER],
+            [meta(1), TrackMeta("t1"), meta(1)],
+            [RtcIce(Candidate("1", "0")), OFFER, RtcIce(Candidate("1", "0"))],
+        ):
+            assert self.all_of(*said) == said
+
+    def test_and_has_not_gone_out(self) -> None:
+        outgoing = Outgoing(10, 100)
+        for _ in range(2):
+            outgoing.put("a", OFFER)
+            assert outgoing.take(0) == ("a", OFFER)
+
+    def test_for_another_is_not_for_this_one(self) -> None:
+        outgoing = Outgoing(10, 100)
+        outgoing.put("a", OFFER)
+        outgoing.put("b", OFFER)
+        assert len(outgoing) == 2
 
 
 def test_forgotten() -> None:

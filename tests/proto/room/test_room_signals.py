@@ -117,7 +117,7 @@ class TestOut:
 
     def test_what_waits_is_thrown_away_with_the_connection(self, talk: Any) -> None:
         talk.joins("bob")
-        says(talk, "bob", *talk.peer("bob").signals_out(*[END] * 200))
+        says(talk, "bob", *talk.peer("bob").signals_out(*[TrackMeta(f"t{number}") for number in range(200)]))
         talk.link_goes_down()
         talk.forget()
         talk.comes_back("bob")
@@ -126,7 +126,7 @@ class TestOut:
 
     def test_what_waits_for_somebody_is_thrown_away_with_the_member(self, talk: Any) -> None:
         talk.joins("bob")
-        says(talk, "bob", *talk.peer("bob").signals_out(*[END] * 200))
+        says(talk, "bob", *talk.peer("bob").signals_out(*[TrackMeta(f"t{number}") for number in range(200)]))
         talk.presence(left=("bob",))
         talk.forget()
         talk.advance(5)

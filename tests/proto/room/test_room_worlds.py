@@ -5,12 +5,24 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from world_kit import World
 
 from metered_proto.events import ConnectionReset, Data, Joined, NegotiationError
-from metered_proto.room.words import AddTrack, Join, MemberJoined, MemberLeft, OpenDataChannel
+from metered_proto.room.words import Join, MemberLeft, OpenDataChannel, ReplaceTrack, SendOne
+from metered_proto.rtc.absent import AbsentPeers
 from metered_proto.rtc.words import ChannelOptions, ChannelSeen, LocalTrack
+
+OFFER = """v=0\r
+m=audio 9 UDP/TLS/RTP/SAVPF 96\r
+a=mid:0\r
+a=ice-ufrag:eve\r
+a=sendrecv\r
+a=msid:s t\r
+"""
 
 
 def two(world: World, *, keys: bool = False) -> tuple[Any, Any]:
@@ -262,31 +274,113 @@ def test_a_crowd_that_joins_at_once_keeps_within_the_limits_of_the_relay() -> No
     assert all(last.is_connected_to(place) for place in others)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_joins_and_leaves_in_any_order(seed: int) -> None:
-    world, random = World(), Random(seed)
-    names = [f"p{number}" for number in range(8)]
-    here: dict[str, Any] = {}
-    for turn in range(30):
-        name = random.choice(names)
-        if name in here:
-            here.pop(name).leaves()
-        else:
-            place = here[name] = world.place(f"{name}-{turn}", name)
-            if random.random() < 0.7:
-                track = LocalTrack(1, "video", f"{name}-{turn}", f"{name}-stream")
-                assert place.answers[place.asks(AddTrack(track))].error is None
+class Season:
+    """Rooms over a time in which everything happens that can: a random walk of whole places."""
+
+    def __init__(self, seed: int, *, keys: bool) -> None:
+        self.world = World()
+        self.random = Random(seed)
+        self.keys = keys
+        self.here: dict[str, Any] = {}
+        self.serial = 0
+
+    def turn(self) -> None:
+        act = self.random.choice("jjjjlcccktttrrsx")
+        if act == "j":
+            self.somebody_joins()
+        elif self.here:
+            self.something_happens(act, self.random.choice(list(self.here)))
+        self.world.run(self.random.choice([0, 0.02, 0.05, 0.12, 0.16, 0.3, 1, 2, 5, 12]))
+        if self.world.relay is None and self.random.random() < 0.6:
+            self.world.start()
+
+    def somebody_joins(self) -> None:
+        free = [name for name in ("ann", "bob", "cat", "dan", "eve") if name not in self.here]
+        if free and self.world.relay is not None:
+            name = self.random.choice(free)
+            self.serial += 1
+            place = self.here[name] = self.world.place(f"{name}{self.serial}", None if self.keys else name)
+            if self.random.random() < 0.6:
+                place.sends(1, self.random.choice(["audio", "video"]))
             place.joins()
-        if random.random() < 0.3 and here:
-            world.cut(random.choice([place for place in here.values() if place.room.state == "joined"] or [place]))
-        world.run(random.choice([0, 0.05, 0.3, 2]))
-    world.run(20)
+
+    def something_happens(self, act: str, name: str) -> None:
+        world, place = self.world, self.here[name]
+        match act:
+            case "l":
+                self.here.pop(name).leaves()
+            case "c" if world.reaches(place):
+                world.cut(place)
+            case "k" if world.relay is not None:
+                world.kill()
+            case "s" if world.relay is not None:
+                world.stop()
+            case "t":
+                number = self.random.randint(2, 5)
+                place.sends(number, self.random.choice(["audio", "video"]), metadata={"n": number})
+            case "r" if place.room.tracks:
+                track = self.random.choice(place.room.tracks)
+                self.serial += 1
+                if self.random.random() < 0.5:
+                    place.removes(track.key)
+                else:
+                    new = LocalTrack(100 + self.serial, track.kind, f"{place.name}-other-{self.serial}")
+                    place.asks(ReplaceTrack(track.key, new))
+            case _:
+                pass
+
+
+@pytest.mark.parametrize("keys", [False, True])
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_a_season_brings(seed: int, keys: bool) -> None:
+    season = Season(seed, keys=keys)
+    for _ in range(30):
+        season.turn()
+    world, here = season.world, list(season.here.values())
+    if world.relay is None:
+        world.start()
+    world.run(60)
     world.agree()
-    for place in here.values():
+    assert {place.room.state for place in here} <= {"joined"}
+    for place in here:
         assert len(place.room.members) == len(here) - 1
-        joined = {event.peer_id for event in place.heard(MemberJoined)}
-        assert set(place.room.members) <= joined
-    for place in here.values():
+        assert not place.heard(NegotiationError)
+        for other in here:
+            if place is not other and (place.room.tracks or other.room.tracks):
+                assert place.is_connected_to(other)
+    for place in here:
         place.leaves()
-    world.run(5)
-    assert not [place for place in world.places if place.engines]
+    world.run(1)
+    assert not [place for place in world.places if place.engines], "a connection is left over"
+
+
+def description(kind: str, sdp: str) -> dict[str, Any]:
+    return {"type": "rtc-description", "description": {"type": kind, "sdp": sdp}}
+
+
+SDPS = st.sampled_from(["", "v=0", OFFER, OFFER.replace("ufrag:eve", "ufrag:other")])
+DIRECTS = st.one_of(
+    st.builds(description, st.sampled_from(["offer", "answer"]), SDPS),
+    st.builds(lambda text: {"type": "rtc-ice", "candidate": {"candidate": text, "sdpMid": "0"}}, st.text()),
+    st.just({"type": "rtc-ice", "candidate": None}),
+    st.builds(lambda name: {"__meteredTrackMeta": {"trackId": name, "metadata": {"n": 1}}}, st.text()),
+)
+
+
+@given(st.lists(DIRECTS, max_size=30))
+def test_whatever_a_member_sends(directs: list[Any]) -> None:
+    """Nothing of it raises, or grows, or disturbs the call with somebody else."""
+    world = World()
+    ann, bob = two(world)
+    evil = world.place("eve", "eve", make_peer=AbsentPeers())
+    evil.joins()
+    world.run(1)
+    for data in directs:
+        evil.asks(SendOne("ann", msgspec.Raw(msgspec.json.encode(data))))
+        world.run(0.1)
+    world.run(40)
+    assert ann.is_connected_to(bob)
+    assert len(ann.engines) <= 2
+    assert len(ann.room._company.outgoing) == 0
+    ann.leaves()
+    assert not ann.engines

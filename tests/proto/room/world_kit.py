@@ -18,7 +18,7 @@ import msgspec
 from metered_proto.client.calls import FetchToken
 from metered_proto.entropy import Entropy
 from metered_proto.events import StateChange
-from metered_proto.facts import Asked, EffectDone, Fact, LinkAsked, LinkDown, LinkUp, Received, Woken
+from metered_proto.facts import Asked, EffectDone, Fact, Heard, LinkAsked, LinkDown, LinkUp, Received, Woken
 from metered_proto.machine import SECOND, Micros, micros
 from metered_proto.orders import (
     Abandon,
@@ -80,7 +80,7 @@ class Place:
             reconnect=ReconnectOptions(jitter_ratio=0, max_delay=1.0),
             inactivity_timeout=0,
         )
-        self.room = Room(RoomSettings(client=client, **options), Entropy(name))
+        self.room = Room(RoomSettings(client=client), Entropy(name), **options)
         self.engines: dict[int, SimEngine] = {}
         self.tracks: dict[int, int] = {}  # the connections of received tracks
         self.told: list[Any] = []
@@ -218,6 +218,10 @@ class World:
             self.cut(self._guests[guest][0])
         self.relay = None
 
+    def reaches(self, place: Place) -> bool:
+        """Whether a place has a socket at the relay."""
+        return any(whose is place for whose, _ in self._guests.values())
+
     def cut(self, place: Place) -> None:
         """The socket of a place breaks, and the relay notices."""
         [guest] = [guest for guest, (whose, _) in self._guests.items() if whose is place]
@@ -321,7 +325,10 @@ class World:
                 case RefuseLink(guest, status, reason):
                     place, link = self._guests.pop(guest)
                     self.tell_room(place, LinkDown(link, status, reason))
-                case PingLink() | Answer() | Note():
+                case PingLink(guest):
+                    if guest in self._guests:
+                        self.tell_relay(Heard(guest))
+                case Answer() | Note():
                     pass
 
     def _deliver(self, guest: int, payload: bytes) -> None:
