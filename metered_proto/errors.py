@@ -210,7 +210,10 @@ class MeteredPeerSendError(MeteredRealtimeError):
 
 
 class MeteredPeerStateError(MeteredRealtimeError):
-    """`method` cannot be called in `current_state`: `invalid_state`, `track_already_attached`."""
+    """`method` cannot be called in `current_state`, or not so: `code` says why.
+
+    `invalid_state`, `track_already_attached`, `too_many_tracks` (512 are sent already).
+    """
 
     fields = ("code", "method", "current_state")
 
