@@ -90,8 +90,7 @@ class ReceivedTracks:
         coming = {_stream_of(section) for section in sent.values()}
         orders += [Tell(StreamGone(stream)) for stream in before if stream not in coming]
         signalled = track_ids(remote)
-        for track_id in signalled & self._unclaimed.keys():
-            del self._unclaimed[track_id]
+        self._unclaimed = {one: metadata for one, metadata in self._unclaimed.items() if one not in signalled}
         taken = [mid for mid in sent if mid not in self._tracks]
         metadata = {mid: self._metadata_of(sent[mid], signalled) for mid in taken}
         present = self._streams

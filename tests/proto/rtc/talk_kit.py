@@ -101,6 +101,7 @@ class Talk:
         self._seen: set[int] = set()
         self._streams: set[str] = set()
         self._asked: set[int] = set()
+        self._described: set[int] = set()
         self._watch_the_phase()
 
     def _watch_the_phase(self) -> None:
@@ -301,7 +302,9 @@ class Talk:
     def give(self, fact: Fact) -> list[Order]:
         """Hand over one fact, and hold what comes back to what was promised."""
         if isinstance(fact, EffectDone):
-            self.works.pop(fact.effect, None)
+            work = self.works.pop(fact.effect, None)
+            if isinstance(work, MakeAnswer | TakeAnswer) and fact.error is None:
+                self._described.add(work.pc)
         phase, edges = self.phase, len(self.edges)
         orders = self.peer.handle(self.now, fact)
         for order in orders:
@@ -343,8 +346,7 @@ class Talk:
                 self.closed.append(pc)
             case AddCandidate(pc, candidate):
                 assert pc == self._live
-                assert self.peer._connection is not None
-                assert self.peer._connection.remote is not None, "a candidate ahead of the description"
+                assert pc in self._described, "a candidate ahead of the description"
                 self.candidates.append(candidate)
             case OpenChannel(pc, channel):
                 assert pc == self._live

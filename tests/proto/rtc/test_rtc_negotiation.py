@@ -16,8 +16,10 @@ from metered_proto.rtc.words import (
     ChannelArrived,
     ChannelClosed,
     ChannelOpened,
+    ChannelOptions,
     ChannelSeen,
     CountReceived,
+    CreateChannel,
     MakeAnswer,
     MakeOffer,
     MeasureTraffic,
@@ -712,7 +714,5 @@ class TestTheEnd:
         for call in (SetTracks((CAMERA,)), SwapTrack(1, None), MeasureTraffic(), Shut()):
             op = talk.asks(call)
             assert talk.answers[op] == Answer(op)
-        from metered_proto.rtc.words import ChannelOptions, CreateChannel
-
         op = talk.asks(CreateChannel(ChannelOptions("chat")))
         assert talk.answers[op].error == MeteredPeerStateError("invalid_state", "create_data_channel", "closed")
