@@ -13,6 +13,7 @@ from concurrent.futures import Executor
 from typing import Any, Final
 
 from aiortc import (
+    InvalidStateError,
     RTCBundlePolicy,
     RTCConfiguration,
     RTCIceTransportPolicy,
@@ -49,6 +50,7 @@ from metered_proto.rtc.words import (
     OpenConnection,
     SectionKind,
 )
+from metered_proto.wire.caps import MEDIA_SECTIONS
 from metered_proto.wire.signals import Candidate
 
 FIRST_ESTIMATE: Final = 5_000_000
@@ -56,6 +58,9 @@ FIRST_ESTIMATE: Final = 5_000_000
 
 SILENCE: Final = 10.0
 """Seconds without a packet, after which a connection counts as disconnected. An idle one hears a check every 4 to 6."""
+
+CHANNELS: Final = 1024
+"""Data channels of one connection; more that the remote opens are closed again."""
 
 FAREWELL: Final = 0.7
 """Seconds in which a connection has to close by itself, goodbye included."""
@@ -101,7 +106,8 @@ class Connection:
         self._gatherer = Gatherer(order.ice_servers, order.relay_only, self._found, self._candidate_failed)
         self.pc.on("connectionstatechange", self._changed)
         self.pc.on("track", self._track_came)
-        self.pc.on("datachannel", lambda dc: arrived(self, dc))
+        self.pc.on("datachannel", self._channel_came)
+        self._arrived = arrived
 
     # --- operations ---
 
@@ -182,15 +188,18 @@ class Connection:
 
     def open_channel(self, channel: EngineChannel) -> None:
         """Open a data channel, or move one here."""
-        if self._closed:
+        if self._closed or self._state == "closed":
             return
-        dc = self.pc.createDataChannel(
-            private.Label(channel.label),
-            ordered=channel.ordered,
-            maxRetransmits=channel.max_retransmits,
-            maxPacketLifeTime=channel.max_packet_life_time,
-            protocol=private.Label(channel.protocol),
-        )
+        try:
+            dc = self.pc.createDataChannel(
+                private.Label(channel.label),
+                ordered=channel.ordered,
+                maxRetransmits=channel.max_retransmits,
+                maxPacketLifeTime=channel.max_packet_life_time,
+                protocol=private.Label(channel.protocol),
+            )
+        except InvalidStateError:
+            return  # the remote has closed the connection, so this one will be moved to the next
         self.adopt_channel(channel, dc)
 
     def adopt_channel(self, channel: EngineChannel, dc: Any) -> None:
@@ -274,6 +283,8 @@ class Connection:
         pc = self.pc
         text, unused = readable("answer", sdp, None)
         sections = Description(text).sections
+        if len(pc.getTransceivers()) > 2 * MEDIA_SECTIONS:
+            raise PeerConnectionError("answer", "the remote has made too many sections")
         for index, section in enumerate(sections):
             private.free_section(pc.getTransceivers(), index, section.mid)
         private.forget_bundling(pc)
@@ -369,6 +380,12 @@ class Connection:
                     inlet.target = taken[1]
                 private.receive_into(track, inlet)
         self._hook()
+
+    def _channel_came(self, dc: Any) -> None:
+        if sum(each.readyState != "closed" for _, each in self._channels) >= CHANNELS:
+            dc.close()
+        else:
+            self._arrived(self, dc)
 
     def _packet_failed(self, error: Exception) -> None:
         self._logger.debug("a packet could not be read", {"error": type(error).__name__})

@@ -15,6 +15,7 @@ from aiortc import RTCPeerConnection
 
 from metered_anyio.rtc import private
 from metered_anyio.rtc.engine import PeerConnectionError
+from metered_proto.wire.caps import MEDIA_SECTIONS
 
 _MEDIA: Final = ("audio", "video")
 _SECURITY: Final = ("ice-ufrag", "ice-pwd", "fingerprint", "setup")
@@ -88,8 +89,8 @@ def readable(operation: str, sdp: str, fallback: Description | None) -> tuple[st
     description = Description(sdp)
     sections = description.sections
     mids = [section.mid for section in sections]
-    if not sections or "" in mids or len(set(mids)) < len(mids):
-        raise PeerConnectionError(operation, "the description names its sections badly, or has none")
+    if not sections or len(sections) > MEDIA_SECTIONS or "" in mids or len(set(mids)) < len(mids):
+        raise PeerConnectionError(operation, "the description names its sections badly, or has none, or too many")
     if any(section.kind not in (*_MEDIA, "application") for section in sections):
         raise PeerConnectionError(operation, "the description has a section of unknown kind")
     unused = frozenset(section.mid for section in sections if section.rejected or not _has_codec(section))

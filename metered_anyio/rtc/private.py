@@ -51,6 +51,9 @@ _ICE: Final = "_RTCIceTransport__"
 UNREADABLE: Final = (ValueError, AssertionError, LookupError, AttributeError, TypeError, StopIteration, RuntimeError)
 """What aiortc's parser raises for what it cannot read."""
 
+SOURCES: Final = 1024
+"""RTP sources (SSRC) of one connection; packets of others are dropped."""
+
 UNDECODED_FRAMES: Final = 64
 """What may wait for the decoder of one track, about two seconds of video."""
 
@@ -308,7 +311,10 @@ def route_by_mid(dtls: Any, arrived: Callable[[Any, Any], None]) -> None:
 
     def route(packet: Any) -> Any:
         mid = packet.extensions.mid
-        if mid and packet.ssrc not in router.ssrc_table:
+        known = packet.ssrc in router.ssrc_table
+        if not known and len(router.ssrc_table) >= SOURCES:
+            return None
+        if mid and not known:
             receiver = router.mid_table.get(mid)
             if receiver is None:
                 return None

@@ -9,6 +9,7 @@ from typing import Any, Final
 from aiortc import RTCPeerConnection
 
 from metered_anyio.rtc import private
+from metered_anyio.rtc.engine import PeerConnectionError
 from metered_anyio.rtc.fanout import FanOut, Outlet
 from metered_proto.rtc.words import LocalTrack
 
@@ -94,7 +95,12 @@ class Senders:
         return bool(missing)
 
     def swap(self, old: int, new: LocalTrack | None) -> None:
-        """Send `new` where `old` is sent. The section stays as it is, whoever reads it notices nothing."""
+        """Send `new` where `old` is sent. The section stays as it is, whoever reads it notices nothing.
+
+        Raises `PeerConnectionError` if there is no source for `new`.
+        """
+        if new is not None and self._source_of(new.key) is None:
+            raise PeerConnectionError("track", "there is no source for it")
         for place in self._places:
             if place.key == old:
                 if new is None:

@@ -243,6 +243,15 @@ class TestAReoffer:
 
 
 class TestWhatIsRefused:
+    async def test_a_swap_for_what_is_not_there(self) -> None:
+        async with two_sides() as (a, b):
+            old = a.add(Picture())
+            new = a.add(Picture())
+            await negotiate(a, b)
+            a.engine.withdraw_track(new.key)
+            with pytest.raises(PeerConnectionError, match="no source"):
+                await a.engine.work(SwapSender(a.pc, old.key, new))
+
     async def test_work_on_a_connection_that_is_not_there(self) -> None:
         async with two_sides() as (a, _):
             a.order(CloseConnection(a.pc))

@@ -186,6 +186,26 @@ async def test_a_message_that_is_no_text_is_dropped() -> None:
         assert "closed" not in b.states
 
 
+async def test_one_for_a_connection_that_the_remote_has_closed_waits_for_the_next() -> None:
+    async with two_sides() as (a, b):
+        a.add(Picture())
+        await negotiate(a, b)
+        await a.up()
+        await b.up()
+        a.close()
+        await b.until(lambda: "closed" in b.states)
+        channel = b.channel()
+        assert channel.ready_state == "connecting"
+
+
+async def test_there_are_not_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("metered_anyio.rtc.connection.CHANNELS", 2)
+    async with two_sides() as (a, b):
+        ours = [a.channel(str(number)) for number in range(4)]
+        await negotiate(a, b)
+        await a.until(lambda: sorted(channel.ready_state for channel in ours) == ["closed", "closed", "open", "open"])
+
+
 def type_of_open(side: Any, channel: Any) -> Any:
     from metered_proto.rtc.words import ChannelOptions, OpenChannel
 
