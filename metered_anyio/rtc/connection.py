@@ -86,7 +86,7 @@ class Connection:
         self.pc = RTCPeerConnection(
             RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE, iceTransportPolicy=policy)
         )
-        private.serialize_connecting(self.pc, self._connect_failed)
+        self._connecting = private.Connecting(self.pc, self._connect_failed)
         self._numbering = Numbering()
         self._senders = Senders(self.pc, executor, source_of)
         self._inlets: dict[str, Inlet] = {}  # by mid
@@ -448,6 +448,7 @@ class Connection:
             async with asyncio.timeout(FAREWELL):
                 await self._gatherer.close()
                 async with self._turn:  # what is being done now would leave sockets behind
+                    await self._connecting.stop()
                     for receiver in self.pc.getReceivers():
                         await private.stop_decoding(receiver)
                     await self.pc.close()

@@ -35,6 +35,7 @@ class Gatherer:
         self._stun: tuple[str, int] | None = None
         self._turn: dict[str, Any] | None = None
         self._task: asyncio.Task[None] | None = None
+        self._opening: asyncio.Task[None] | None = None
         self._complete = False
         self._ice: private.IceConnection | None = None
         try:
@@ -78,7 +79,8 @@ class Gatherer:
         """Stop asking."""
         if self._task is not None:
             self._task.cancel()
-            await asyncio.wait([self._task])
+        if tasks := [*filter(None, (self._task, self._opening))]:
+            await asyncio.wait(tasks)
 
     async def _hosts(self) -> None:
         assert self._ice is not None
@@ -86,7 +88,9 @@ class Gatherer:
         if not self.relay_only:
             # Without any network, two programs on one machine can still talk.
             addresses = private.get_host_addresses(use_ipv4=True, use_ipv6=True) or ["127.0.0.1"]
-        await private.gather_hosts(self._ice, addresses)
+        # Not to be broken off: what has been opened by then would be known to nobody, and stay open.
+        self._opening = asyncio.get_running_loop().create_task(private.gather_hosts(self._ice, addresses))
+        await asyncio.shield(self._opening)
 
     async def _late(self) -> None:
         assert self._ice is not None

@@ -78,24 +78,41 @@ def remote_sections(pc: RTCPeerConnection) -> list[Any]:
     return [] if description is None else list(description.media)
 
 
-def serialize_connecting(pc: RTCPeerConnection, failed: Callable[[Exception], None]) -> None:
-    """Let aiortc bring up the transports for one description after the other, and hear of what goes wrong.
+class Connecting:
+    """Lets aiortc bring up the transports for one description after the other, and hears of what goes wrong.
 
     aiortc starts a task for each description, and a later one that finds the handshake under way goes home: what it
-    was to start would never start. Its failures are heard by nobody.
+    was to start would never start. Its failures are heard by nobody, and it goes on when the connection is closed.
     """
-    name = _PC + "connect"
-    original: Callable[[], Awaitable[None]] = getattr(pc, name)
-    lock = asyncio.Lock()
 
-    async def connect() -> None:
-        async with lock:
-            try:
-                await original()
-            except Exception as error:
-                failed(error)
+    def __init__(self, pc: RTCPeerConnection, failed: Callable[[Exception], None]) -> None:
+        self._connect: Callable[[], Awaitable[None]] = getattr(pc, _PC + "connect")
+        self._failed = failed
+        self._turn = asyncio.Lock()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._closed = False
+        setattr(pc, _PC + "connect", self._run)
 
-    setattr(pc, name, connect)
+    async def _run(self) -> None:
+        task = asyncio.current_task()
+        if self._closed or task is None:
+            return
+        self._tasks.add(task)
+        try:
+            async with self._turn:
+                await self._connect()
+        except Exception as error:
+            self._failed(error)
+        finally:
+            self._tasks.discard(task)
+
+    async def stop(self) -> None:
+        """Break it off."""
+        self._closed = True
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
 
 def forget_bundling(pc: RTCPeerConnection) -> None:

@@ -43,6 +43,27 @@ async def test_in_the_middle_of_an_offer(tasks: Any) -> None:
     await tasks()
 
 
+@pytest.mark.parametrize("after", [0, 0.001, 0.002, 0.004])
+async def test_in_the_middle_of_an_offer_that_is_given_up(after: float, tasks: Any) -> None:
+    async with two_sides() as (a, _):
+        a.add(Picture())
+        task = asyncio.create_task(a.offer())
+        await asyncio.sleep(after)
+        task.cancel()
+        a.close()
+    await asyncio.wait([task])
+    await tasks()
+
+
+@pytest.mark.parametrize("after", [0, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04])
+async def test_while_it_is_coming_up(after: float, tasks: Any) -> None:
+    async with two_sides() as (a, b):
+        a.channel()
+        await negotiate(a, b)
+        await asyncio.sleep(after)
+    await tasks()
+
+
 async def test_when_the_remote_is_gone_without_a_word(tasks: Any) -> None:
     async with two_sides() as (a, b):
         a.add(Picture())
