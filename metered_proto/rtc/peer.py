@@ -347,6 +347,8 @@ class RtcPeer:
     def _woken(self, now: Micros) -> list[Order]:
         orders: list[Order] = []
         for due in [timer for timer in self._timers() if timer is not None and timer.at <= now]:
+            if due not in self._timers():
+                continue  # one before it has ended it
             match due.why:
                 case "attempt":
                     orders += self._lose(now, "it did not come up in time")
@@ -354,18 +356,16 @@ class RtcPeer:
                     orders += self._lose(now, "it was disconnected for too long")
                 case "engine":
                     orders += self._lose(now, "the engine took too long")
-                case "offer" if self._phase.name == "waiting":
+                case "offer":
                     orders += self._offer(now)
-                case "again" if self._phase.name == "offered":
+                case "again":
                     orders += self._say_again(now)
                 case "follow":
                     self._follow_at = None
                     orders += self._read_inbox(now)
-                case "streams":
+                case _:
                     self._streams_at = None
                     orders += self._received.give_up()
-                case _:
-                    pass  # something before it in this list has ended it
         return orders
 
     # --- offering ---
@@ -793,8 +793,9 @@ class RtcPeer:
         return [Answer(op, number), *opened, *self._wished(now)]
 
     def _swap(self, now: Micros, op: int, old: int, new: LocalTrack | None) -> list[Order]:
-        if self._connection is not None and self._tracks.has_place(old):
-            return self._side_work.swap(op, self._connection.pc, old, new)
+        track = self._tracks.place_of(old)
+        if self._connection is not None and track is not None:
+            return self._side_work.swap(op, self._connection.pc, track, new)
         self._tracks.swap(old, new)
         return [Answer(op), *self._wished(now)]
 

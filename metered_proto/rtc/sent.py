@@ -70,19 +70,16 @@ class SentTracks:
         """Whether the remote's knowledge is out of date."""
         return {track.key for track in self.wanted} != set(self.carried)
 
-    def has_place(self, key: int) -> bool:
-        """Whether a track has a sender on this connection."""
-        return key in self.carried or key in self.described
+    def place_of(self, key: int) -> LocalTrack | None:
+        """The track, if it has a sender on this connection."""
+        return self.carried.get(key) or self.described.get(key)
 
     def swap(self, old: int, new: LocalTrack | None) -> None:
         """Let `new` take over from `old`, here and in its place. With None, `old` is no longer wanted."""
-        wanted: list[LocalTrack] = []
-        for track in self.wanted:
-            if track.key == old and new is not None:
-                wanted.append(new)
-            elif track.key != old and (new is None or track.key != new.key):
-                wanted.append(track)
-        self.wanted = tuple(wanted)
+        if any(track.key == old for track in self.wanted):
+            others = [track for track in self.wanted if new is None or track.key != new.key]
+            swapped = [new if track.key == old else track for track in others]
+            self.wanted = tuple(track for track in swapped if track is not None)
         if new is None:
             return
         for known in (self.carried, self.described):

@@ -16,7 +16,7 @@ class Swap(msgspec.Struct):
     """A track that is being exchanged. `op` is None once nobody waits for it."""
 
     op: int | None
-    old: int
+    old: LocalTrack
     new: LocalTrack | None
 
 
@@ -32,11 +32,14 @@ class SideWork:
         self._counts: dict[int, int | None] = {}
         self._counted = self._counted_before = 0
 
-    def swap(self, op: int, pc: int, old: int, new: LocalTrack | None) -> list[Order]:
+    def swap(self, op: int, pc: int, old: LocalTrack, new: LocalTrack | None) -> list[Order]:
         """Exchange a track that has a place on this connection."""
         effect = self._numbers.next()
         self._swaps[effect] = Swap(op, old, new)
-        return [Begin(effect, SwapSender(pc, old, new))]
+        if new is not None:
+            # From now on the place is the new one's: a description that is made meanwhile is made after the exchange.
+            self._tracks.swap(old.key, new)
+        return [Begin(effect, SwapSender(pc, old.key, new))]
 
     def count(self, op: int, pc: int) -> list[Order]:
         """Count what this connection has received."""
@@ -49,8 +52,10 @@ class SideWork:
         swap = self._swaps.pop(effect, None)
         if swap is not None:
             orders: list[Order] = [] if swap.op is None else [Answer(swap.op, error=error)]
-            if error is None:
-                self._tracks.swap(swap.old, swap.new)
+            if error is None and swap.new is None:
+                self._tracks.swap(swap.old.key, None)
+            elif error is not None and swap.new is not None:
+                self._tracks.swap(swap.new.key, swap.old)
             return orders, error is None
         if effect not in self._counts:
             return [], False
@@ -64,7 +69,8 @@ class SideWork:
         """The connection goes. The next description carries the new tracks, so their exchange has succeeded."""
         orders: list[Order] = []
         for effect, swap in self._swaps.items():
-            self._tracks.swap(swap.old, swap.new)
+            if swap.new is None:
+                self._tracks.swap(swap.old.key, None)
             orders += [Abandon(effect), *([] if swap.op is None else [Answer(swap.op)])]
         for effect, op in self._counts.items():
             orders += [Abandon(effect), *([] if op is None else [Answer(op)])]

@@ -16,7 +16,6 @@ from metered_proto.rtc.words import (
     MakeOffer,
     Reconcile,
     SetIce,
-    Shut,
     StreamGone,
     StreamSeen,
     TrackGone,
@@ -435,10 +434,16 @@ def test_waking_it_for_nothing_does_nothing(talk: Talk) -> None:
     assert talk.orders == []
 
 
-def test_two_timers_at_once(talk: Talk) -> None:
-    """The connection runs out of time together with its offer."""
+def test_two_timers_at_once() -> None:
+    """The connection runs out of time together with its offer, or in two ways: it is lost once."""
     talk = Talk(polite=True, answer_timeout=15.0)
     talk.offers()
     assert talk.until_woken() == 15
-    assert talk.phase == "waiting"
-    talk.asks(Shut())
+    assert (talk.phase, len(talk.closed)) == ("waiting", 1)
+    talk = Talk(polite=True)
+    talk.is_called()
+    talk.wants(CAMERA)
+    talk.changes("disconnected")
+    talk.now += 60 * SECOND
+    talk.give(Woken())
+    assert (talk.phase, len(talk.closed)) == ("waiting", 1)
