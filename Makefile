@@ -9,6 +9,7 @@ BIN := $(VENV)/bin
 # Marks of what is installed. The first says by which Python, so that asking for another one starts over.
 READY := $(VENV)/.ready-$(subst /,-,$(PYTHON))
 DOCS_READY := $(VENV)/.ready-for-docs
+ROOMS_READY := $(VENV)/.ready-for-rooms
 
 .PHONY: help
 help:  ## say what there is
@@ -19,7 +20,7 @@ demo: $(READY)  ## devices, a backend and a relay that dies midway, on this mach
 	@$(BIN)/python -m examples.demo $(ARGS)
 
 .PHONY: test
-test: $(READY)  ## all tests
+test: $(ROOMS_READY)  ## all tests
 	@$(BIN)/python -m pytest $(ARGS)
 
 .PHONY: test-all
@@ -41,7 +42,7 @@ types: $(READY)  ## mypy --strict
 	@$(BIN)/mypy --no-error-summary
 
 .PHONY: bench
-bench: $(READY)  ## what core, client and relay cost, each against its peer in the same run
+bench: $(ROOMS_READY)  ## what core, client and relay cost, each against its peer in the same run
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 .PHONY: docs
@@ -52,11 +53,15 @@ docs: $(DOCS_READY)  ## the documentation, into docs/_build
 .PHONY: clean
 clean:  ## remove all that was made, environments included
 	rm -rf .venv .venv-3.* build dist docs/_build .coverage .hypothesis .mypy_cache .ruff_cache .pytest_cache
-	find metered_proto metered_anyio metered_media tests benchmarks examples docs -name __pycache__ -prune -exec rm -rf {} +
+	find metered_proto metered_anyio metered_media tests testbed benchmarks examples docs -name __pycache__ -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml .ci/venv
 	@.ci/venv "$(PYTHON)" "$(VENV)" dev
 	@rm -f $(VENV)/.ready-*
+	@touch $@
+
+$(ROOMS_READY): $(READY) .ci/other-chairs
+	@.ci/other-chairs
 	@touch $@
 
 $(DOCS_READY): $(READY)
