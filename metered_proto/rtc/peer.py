@@ -198,6 +198,7 @@ class RtcPeer:
         self._ask_delay = micros(options.ask_delay * entropy.fork("ask").uniform(1, 1.25))
         self._phase = Phase("idle")
         self._connection: Connection | None = None
+        self._predecessor: int | None = None  # still to be closed
         self._recovery = Recovery(options.rebuild_delays)
         self._servers = ServerRotation(servers)
         self._received = ReceivedTracks(numbers)
@@ -316,16 +317,23 @@ class RtcPeer:
             *self._channels.move(connection.pc),
         ]
 
-    def _drop(self) -> list[Order]:
-        """Let go of the connection, and of all that hangs on it."""
+    def _drop(self, *, later: bool = False) -> list[Order]:
+        """Let go of the connection, and of all that hangs on it. `later`: close it once its successor is described."""
+        closed = self._close_predecessor()
         connection, self._connection = self._connection, None
         if connection is None:
-            return []
+            return closed
         orders: list[Order] = [] if self._phase.effect is None else [Abandon(self._phase.effect)]
         orders += self._side_work.end()
         self._reset_owed |= connection.was_up
         self._streams_at = None
-        return [*orders, *self._received.end(), CloseConnection(connection.pc)]
+        orders += [*closed, *self._received.end()]
+        self._predecessor = connection.pc
+        return orders if later else orders + self._close_predecessor()
+
+    def _close_predecessor(self) -> list[Order]:
+        pc, self._predecessor = self._predecessor, None
+        return [] if pc is None else [CloseConnection(pc)]
 
     def _timers(self) -> Iterator[Deadline | None]:
         phase, connection, options = self._phase, self._connection, self._options
@@ -546,7 +554,8 @@ class RtcPeer:
 
     def _answer_anew(self, now: Micros, heard: Heard) -> list[Order]:
         """Answer an offer from a new connection."""
-        dropped = self._drop()
+        # A goodbye that arrives ahead of the answer would make the remote believe that the call is over.
+        dropped = self._drop(later=self.connected)
         if self._phase.name == "exhausted":
             self._recovery.reset()
         opened = self._open(now)
@@ -605,7 +614,7 @@ class RtcPeer:
             connection.answers(heard.sdp, result)
             self._tracks.agreed()
             orders += self._enter("described", now)
-            orders += self._say(now)
+            orders += [*self._say(now), *self._close_predecessor()]
         else:
             connection.agreed()
             self._tracks.agreed()

@@ -206,7 +206,7 @@ class SimEngine:
         """Carry out an order. What takes time only begins."""
         match order:
             case OpenConnection(pc):
-                assert not self.connections, "one connection at a time"
+                assert len(self.connections) < 2, "one connection, and one that it takes over from"
                 self.made += 1
                 self.connections[pc] = SimConnection(pc, f"{self.name}{self.made}", self.rolls_back)
             case CloseConnection(pc):
@@ -261,8 +261,8 @@ class SimEngine:
 
     @property
     def live(self) -> SimConnection | None:
-        """The connection there is."""
-        return next(iter(self.connections.values()), None)
+        """The connection there is. The one that it takes over from is not counted."""
+        return next(reversed(self.connections.values()), None)
 
 
 class Side:

@@ -97,6 +97,7 @@ class Talk:
         self.link = True
         self._state = "idle"
         self._live: int | None = None
+        self._before: int | None = None  # takes leave once the live one is described
         self._tracks: dict[int, int] = {}
         self._seen: set[int] = set()
         self._streams: set[str] = set()
@@ -320,6 +321,7 @@ class Talk:
         due = self.peer.deadline
         if isinstance(fact, Woken):
             assert due is None or due.at > self.now, f"woken, and at once wants to be woken again: {due}"
+        assert self._before is None or self.phase == "answering"
         if self.phase == "shut":
             assert due is None
             assert not self.works
@@ -335,14 +337,17 @@ class Talk:
                 assert self.link, "a signal was sent without the relay"
                 self.said.append(signal)
             case OpenConnection(pc):
-                assert self._live is None, "one connection at a time"
-                self._live = pc
+                assert self._before is None
+                self._before, self._live = self._live, pc
                 self.opened.append(order)
             case CloseConnection(pc):
-                assert pc == self._live, "closed what is not open"
+                assert pc in (self._live, self._before), "closed what is not open"
                 assert not self._tracks, "a track outlived its connection"
                 assert not [w for w in self.works.values() if w.pc == pc], "work outlived its connection"
-                self._live = None
+                if pc == self._before:
+                    self._before = None
+                else:
+                    self._live = None
                 self.closed.append(pc)
             case AddCandidate(pc, candidate):
                 assert pc == self._live

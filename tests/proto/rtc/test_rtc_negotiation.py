@@ -166,9 +166,10 @@ class TestTwoOffersThatCross:
         offer = polite.remote_offers()
         polite.cannot()
         assert polite.work == MakeAnswer(polite.pc, offer, (CAMERA, SCREEN))
-        assert polite.closed == [before]
         assert polite.events(NegotiationError) == []
         assert polite.state == "reconnecting"
+        polite.describes()
+        assert polite.closed == [before]
 
     def test_the_impolite_side_keeps_its_call_while_it_makes_an_offer(self, impolite: Talk) -> None:
         impolite.connects(CAMERA)

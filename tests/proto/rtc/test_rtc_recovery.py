@@ -16,6 +16,7 @@ from metered_proto.rtc.words import (
     MakeOffer,
     Reconcile,
     SetIce,
+    Shut,
     StreamGone,
     StreamSeen,
     TrackGone,
@@ -262,9 +263,26 @@ class TestWhoActs:
         talk.connects(CAMERA, answer=RTC)
         before = talk.pc
         offer = talk.remote_offers(ufrag="they2")
-        assert talk.closed == [before]
         assert talk.work == MakeAnswer(talk.pc, offer, (CAMERA,))
         assert talk.state == "reconnecting"
+        assert talk.closed == [], "its goodbye must not arrive ahead of the answer"
+        talk.describes()
+        assert talk.closed == [before]
+        said = [type(order).__name__ for order in talk.orders]
+        assert said.index("CloseConnection") > max(at for at, name in enumerate(said) if name == "SignalPeer")
+
+    def test_what_takes_over_may_fail_too(self, talk: Talk) -> None:
+        talk.is_called(ufrag="they1")
+        talk.remote_offers(ufrag="they2")
+        talk.cannot()
+        assert len(talk.closed) == 2
+        assert talk.phase == "waiting"
+
+    def test_the_end_may_come_meanwhile(self, talk: Talk) -> None:
+        talk.is_called(ufrag="they1")
+        talk.remote_offers(ufrag="they2")
+        talk.asks(Shut())
+        assert len(talk.closed) == 2
 
 
 class TestFollowing:
