@@ -542,7 +542,7 @@ def _peel_masked(data: bytes, position: int, limit: int, payloads: list[str | by
     while position + 6 <= end and data[position] == _TEXT:
         size = data[position + 1] - 0x80
         start = position + 6
-        if size == 126 and start < end:
+        if size == 126:
             size = data[position + 2] << 8 | data[position + 3]
             start += 2
             if size < 126:
@@ -565,10 +565,7 @@ _NOT_PLAIN = 1 << 64
 
 
 def _parse_long(data: bytes, position: int, size: int) -> tuple[int, int]:
-    """Where an extended payload length ends, and the length: a huge one if it is not all there, or not minimal."""
-    if size == 126:
-        length = int.from_bytes(data[position + 2 : position + 4])
-        return position + 4, length if length > 125 else _NOT_PLAIN
+    """Where a payload length of 8 bytes ends, and the length: a huge one if it is not all there, or not minimal."""
     if size == 127:
         length = int.from_bytes(data[position + 2 : position + 10])
         return position + 10, length if length > 0xFFFF else _NOT_PLAIN
