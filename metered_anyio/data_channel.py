@@ -31,6 +31,7 @@ class DataChannel(Emitting):
     `max_buffered_amount` is how many bytes may be on their way; with more, sends wait, first in, first out, until
     there are no more than `buffered_amount_low_threshold` (half of it if not given). At most `max_queued_sends` may
     wait. Messages that came before anybody listened to `DCMessage` are kept, within bounds, for the first who does.
+    `logger` hears of handlers that raise; without one, the logger of the room does.
 
     Make one for a channel, on the event loop that is to be used. Raises `TypeError` for what is no channel, and
     `TypeError` or `ValueError` for bad bounds.
@@ -55,7 +56,9 @@ class DataChannel(Emitting):
         self._max_queued = check_count("max_queued_sends", max_queued_sends)
         self._channel: ChannelHandle = RawChannel(channel) if is_raw_channel(channel) else _checked(channel)
         self._backend: Backend = current_backend()
-        self._emitter = Emitter(ContainedLogger(NoopLogger() if logger is None else logger), _homes.get(self._channel))
+        given = None if logger is None else ContainedLogger(logger)
+        home = _homes.get(self._channel)
+        self._emitter = Emitter(given or ContainedLogger(NoopLogger())) if home is None else home.child(given)
         self._emitter.bind(self._backend)
         self._waiting: deque[tuple[str | bytes, int, Waiter[Any]]] = deque()
         self._listening = self._attached = False

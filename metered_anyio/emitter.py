@@ -60,6 +60,10 @@ class Emitter:
         self.dropped = 0
         """Events that a full queue or stream lost so far."""
 
+    def child(self, logger: Logger | None = None) -> Emitter:
+        """An emitter for something that belongs to the same client. It logs as this one does, unless told otherwise."""
+        return Emitter(self._logger if logger is None else logger, self)
+
     def bind(self, backend: Backend) -> None:
         """Run async handlers on this backend from now on."""
         self._backend = backend

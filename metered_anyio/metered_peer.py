@@ -19,7 +19,6 @@ import anyio.lowlevel
 import msgspec
 
 from metered_anyio.backend import keep_interrupts_out
-from metered_anyio.emitter import Emitter
 from metered_anyio.emitting import Emitting
 from metered_anyio.lazy_engine import LazyEngine, has_webrtc, make_engine
 from metered_anyio.local_media import LocalMedia
@@ -429,8 +428,8 @@ class _Around(Surroundings):
                     remote.happened(inner)
             case MemberJoined(peer_id, metadata):
                 assert self.pump is not None
-                emitter = Emitter(self.logger, self.emitter)
-                remote = self.remotes[peer_id] = RemotePeer(peer_id, metadata, self, emitter, self.pump.backend)
+                emitter, backend = self.emitter.child(), self.pump.backend
+                remote = self.remotes[peer_id] = RemotePeer(peer_id, metadata, self, emitter, backend)
                 self.emitter.emit(PeerJoined(remote))
             case MemberUpdated(peer_id, metadata):
                 if (remote := self.remotes.get(peer_id)) is not None:

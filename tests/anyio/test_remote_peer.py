@@ -225,6 +225,7 @@ async def test_a_data_channel_that_the_remote_opened() -> None:
     assert opened == [DataChannelOpened(room.channels[7])]
     channel = DataChannel(opened[0].channel)
     assert channel._emitter._parent is bob._emitter
+    assert channel._emitter._logger is bob._emitter._logger
 
 
 async def test_a_data_channel_of_ours() -> None:
