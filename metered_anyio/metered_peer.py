@@ -34,7 +34,7 @@ from metered_anyio.surroundings import Surroundings
 from metered_proto.client import FetchToken, Subscribe
 from metered_proto.entropy import Entropy
 from metered_proto.errors import MeteredPeerStateError, WebRtcMissingError
-from metered_proto.events import IceServer
+from metered_proto.events import Data, IceServer
 from metered_proto.facts import Asked
 from metered_proto.orders import Answer, Order
 from metered_proto.room.room import Room
@@ -423,6 +423,8 @@ class _Around(Surroundings):
 
     def _tell(self, event: Any) -> None:
         match event:
+            case Data():  # the most frequent by far
+                self.emitter.emit(event)
             case AtPeer(peer_id, inner):
                 if (remote := self.remotes.get(peer_id)) is not None:
                     remote.happened(inner)
