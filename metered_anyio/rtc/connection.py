@@ -86,18 +86,19 @@ class Connection:
         self.pc = RTCPeerConnection(
             RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE, iceTransportPolicy=policy)
         )
-        self._connecting = private.Connecting(self.pc, self._connect_failed)
+        self._turn = asyncio.Lock()
+        self._connecting = private.Connecting(self.pc, self._turn, self._connect_failed)
         self._numbering = Numbering()
         self._senders = Senders(self.pc, executor, source_of)
         self._inlets: dict[str, Inlet] = {}  # by mid
         self._takes: dict[str, tuple[int, RemoteTrack]] = {}
         self._unused: frozenset[str] = frozenset()
         self._fresh = True  # nothing was described yet
+        self._unapplied: str | None = None  # an offer of ours that aiortc does not know of
         self._state: ConnectionState | None = None
         self._watch: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
         self._closed = False
-        self._turn = asyncio.Lock()
         self._channels: list[tuple[EngineChannel, Any]] = []
         self._meter = Meter(asyncio.get_running_loop().time())
         self._hooked = False
@@ -263,6 +264,11 @@ class Connection:
             private.set_negotiated(transceiver, codecs, extensions)
         keep = [(slot.mid, slot.transceiver) for slot in layout.slots]
         text = self._numbering.offer(offer.sdp, pc, keep, self._role())
+        if private.is_established(pc):
+            # aiortc cannot roll back an offer that it knows of. So it gets to know of this one with its answer.
+            self._unapplied = text
+            self._hook()
+            return Described(sendable(text, unused=self._unused, complete=self._gatherer.complete))
         return await self._describe(RTCSessionDescription(text, "offer"), unfitted=False)
 
     def _ask_for(self, kinds: Sequence[SectionKind]) -> None:
@@ -283,6 +289,7 @@ class Connection:
         pc = self.pc
         text, unused = readable("answer", sdp, None)
         sections = Description(text).sections
+        self._roll_back()
         if len(pc.getTransceivers()) > 2 * MEDIA_SECTIONS:
             raise PeerConnectionError("answer", "the remote has made too many sections")
         for index, section in enumerate(sections):
@@ -307,12 +314,21 @@ class Connection:
 
     async def _take_answer(self, sdp: str) -> None:
         pc = self.pc
-        text, unused = readable("take_answer", sdp, Description(pc.localDescription.sdp))
+        offer, self._unapplied = self._unapplied, None
+        text, unused = readable("take_answer", sdp, Description(offer or pc.localDescription.sdp))
+        if offer is not None:
+            await pc.setLocalDescription(RTCSessionDescription(offer, "offer"))
         private.forget_bundling(pc)
         await pc.setRemoteDescription(RTCSessionDescription(text, "answer"))
         self._unused = unused
         self._hook()
         self._numbering.learn(pc.getTransceivers())
+
+    def _roll_back(self) -> None:
+        """An offer of ours on a connection that is up gives way to the remote's (RFC 8829 section 4.1.10.2)."""
+        if self._unapplied is not None:
+            self._unapplied = None
+            self._senders.forget(private.drop_unnamed(self.pc))
 
     async def _describe(self, description: RTCSessionDescription, *, unfitted: bool) -> Described:
         self._fresh = False

@@ -82,10 +82,12 @@ class Connecting:
     """Lets aiortc bring up the transports for one description after the other, and hears of what goes wrong.
 
     aiortc starts a task for each description, and a later one that finds the handshake under way goes home: what it
-    was to start would never start. Its failures are heard by nobody, and it goes on when the connection is closed.
+    was to start would never start. It looks at descriptions that are just being applied, its failures are heard by
+    nobody, and it goes on when the connection is closed. `applying` is locked while a description is applied.
     """
 
-    def __init__(self, pc: RTCPeerConnection, failed: Callable[[Exception], None]) -> None:
+    def __init__(self, pc: RTCPeerConnection, applying: asyncio.Lock, failed: Callable[[Exception], None]) -> None:
+        self._applying = applying
         self._connect: Callable[[], Awaitable[None]] = getattr(pc, _PC + "connect")
         self._failed = failed
         self._turn = asyncio.Lock()
@@ -100,11 +102,21 @@ class Connecting:
         self._tasks.add(task)
         try:
             async with self._turn:
-                await self._connect()
-        except Exception as error:
-            self._failed(error)
+                await self._bring_up()
         finally:
             self._tasks.discard(task)
+
+    async def _bring_up(self) -> None:
+        while True:
+            async with self._applying:
+                pass
+            try:
+                await self._connect()
+            except Exception as error:
+                if self._applying.locked():
+                    continue  # it began before, and saw half of what is being applied
+                self._failed(error)
+            return
 
     async def stop(self) -> None:
         """Break it off."""
@@ -145,6 +157,19 @@ def section_of(transceiver: Any) -> int | None:
     """Where its section is in the latest description."""
     index: int | None = transceiver._get_mline_index()
     return index
+
+
+def is_established(pc: RTCPeerConnection) -> bool:
+    """Whether an offer was answered, and no other is under way."""
+    return getattr(pc, _PC + "remoteDescription")() is not None and pc.signalingState == "stable"
+
+
+def drop_unnamed(pc: RTCPeerConnection) -> list[Any]:
+    """Forget the transceivers that no description has named."""
+    transceivers = getattr(pc, _PC + "transceivers")
+    dropped = [transceiver for transceiver in transceivers if transceiver.mid is None]
+    transceivers[:] = [transceiver for transceiver in transceivers if transceiver.mid is not None]
+    return dropped
 
 
 # --- transceivers ---
@@ -559,7 +584,7 @@ async def missing() -> list[str]:
 _WAYS: Final = ("tx", "rx")
 _PC_NAMES: Final = (
     *("dtlsTransports", "remoteDescription", "connect", "createSctpTransport"),
-    *("sctp_mline_index", "isClosed"),
+    *("sctp_mline_index", "isClosed", "transceivers"),
 )
 _TRANSCEIVER_NAMES: Final = (
     *("_offerDirection", "_codecs", "_headerExtensions", "_bundled"),

@@ -94,6 +94,13 @@ class Senders:
                 self._send(place or self._new(transceiver), track)
         return bool(missing)
 
+    def forget(self, transceivers: Collection[Any]) -> None:
+        """These are gone: the offer that brought them gave way to another."""
+        for place in self._places:
+            if place.transceiver in transceivers:
+                place.outlet.stop()
+        self._places = [place for place in self._places if place.transceiver not in transceivers]
+
     def swap(self, old: int, new: LocalTrack | None) -> None:
         """Send `new` where `old` is sent. The section stays as it is, whoever reads it notices nothing.
 

@@ -184,6 +184,47 @@ class TestTracks:
 
 
 class TestAReoffer:
+    @pytest.mark.parametrize("metadata", [None, {"role": "screen"}])
+    async def test_gives_way_to_one_of_the_remote(self, metadata: Any) -> None:
+        async with two_sides() as (a, b):
+            a.add(Picture(40))
+            await negotiate(a, b)
+            assert await shade(b, "0") == pytest.approx(40, abs=6)
+            a.add(Picture(120), "screen", metadata)
+            await a.offer()  # which the remote never sees
+            b.add(Tone())
+            b.add(Picture(200), "other", {"role": "camera"})
+            _, answer = await negotiate(b, a)
+            assert answer.unfitted is (metadata is not None)
+            _, answer = await negotiate(a, b)
+            assert not answer.unfitted
+            assert await shade(a, "2") == pytest.approx(200, abs=6)
+            await until_shade(b, "2" if metadata is None else "3", 120)
+            assert a.states == b.states == ["connecting", "connected"]
+
+    async def test_that_was_made_twice_is_one(self) -> None:
+        async with two_sides() as (a, b):
+            a.add(Picture(40))
+            await negotiate(a, b)
+            a.add(Tone())
+            await a.offer()
+            a.add(Picture(120))
+            offer, _ = await negotiate(a, b)
+            assert [section.kind for section in read_sdp(offer.sdp).media] == ["video", "audio", "video"]
+            assert await shade(b, "2") == pytest.approx(120, abs=6)
+
+    async def test_with_a_channel_that_gave_way_still_opens_it(self) -> None:
+        async with two_sides() as (a, b):
+            a.add(Picture(40))
+            await negotiate(a, b)
+            channel = a.channel()
+            await a.offer()
+            b.add(Tone())
+            _, answer = await negotiate(b, a)
+            assert answer.unfitted
+            await negotiate(a, b)
+            await a.until(lambda: channel.ready_state == "open")
+
     async def test_keeps_what_was_negotiated(self) -> None:
         async with two_sides() as (a, b):
             a.add(Picture())
