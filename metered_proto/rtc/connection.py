@@ -113,8 +113,7 @@ class Connection:
         self._candidates.described(described.complete)
 
     def _say(self, description: RtcDescription | None) -> list[Order]:
-        if description is None:
-            return []
+        assert description is not None, "nothing has been described"
         return [SignalPeer(description), *(SignalPeer(ice) for ice in self._candidates.to_say())]
 
 

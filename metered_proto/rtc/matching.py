@@ -14,6 +14,7 @@ from typing import Final
 
 _ATTRIBUTE: Final = "x-metered-offer"
 _FIND: Final = re.compile(rf"^a={_ATTRIBUTE}:([0-9a-f]{{16}})\r?$", re.MULTILINE)
+_SECTIONS: Final = re.compile(r"^m=", re.MULTILINE)
 _LONGEST_SESSION: Final = 8192
 """Characters of a description that are searched."""
 
@@ -31,6 +32,6 @@ def for_offer(answer: str, offer: str) -> str:
 
 def offer_named_in(answer: str) -> str | None:
     """The name of the offer that an answer is for, where it says so."""
-    session = answer[:_LONGEST_SESSION].partition("\nm=")[0]
+    session = _SECTIONS.split(answer[:_LONGEST_SESSION], maxsplit=1)[0]
     found = _FIND.search(session)
     return found[1] if found else None
