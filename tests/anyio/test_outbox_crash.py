@@ -190,7 +190,7 @@ class TestEveryCrashPoint:
 class TestKills:
     def test_forty_of_them(self) -> None:
         done = subprocess.run(
-            [sys.executable, str(SCRIPT), "--kills", "40", "--json"],
+            [sys.executable, str(SCRIPT), "--kills", "40", "--longest", "0.1", "--json"],
             capture_output=True,
             text=True,
             timeout=60,
