@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from metered_proto.machine import Micros
 from metered_proto.orders import Order
 from metered_proto.rtc.candidates import LocalCandidates
 from metered_proto.rtc.matching import for_offer, name_of_offer, offer_named_in
 from metered_proto.rtc.words import Described, SignalPeer
-from metered_proto.wire.sdp import SdpFacts, read_sdp, same_ice_generation, ufrags
-from metered_proto.wire.signals import Candidate, DescriptionType, RtcDescription, RtcIce
+from metered_proto.wire.sdp import SdpFacts, read_sdp, same_ice_generation
+from metered_proto.wire.signals import Candidate, RtcDescription, RtcIce
 
 
 class Connection:
@@ -115,19 +113,3 @@ class Connection:
     def _say(self, description: RtcDescription | None) -> list[Order]:
         assert description is not None, "nothing has been described"
         return [SignalPeer(description), *(SignalPeer(ice) for ice in self._candidates.to_say())]
-
-
-class Heard(msgspec.Struct, frozen=True):
-    """A description of the remote's, read. Its repr leaves out the SDP, which holds the ICE password."""
-
-    type: DescriptionType
-    sdp: str
-    facts: SdpFacts
-
-    @property
-    def ufrags(self) -> tuple[str, ...]:
-        """The ICE user name fragments it names."""
-        return ufrags(self.facts)
-
-    def __repr__(self) -> str:
-        return f"Heard(type={self.type!r}, sdp=<{len(self.sdp)} characters>)"

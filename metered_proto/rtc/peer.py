@@ -49,7 +49,8 @@ from metered_proto.facts import Asked, EffectDone, Fact, LinkDown, LinkUp, Withd
 from metered_proto.machine import SECOND, Deadline, Micros, micros, soonest
 from metered_proto.orders import Abandon, Answer, Begin, Note, Order, Tell
 from metered_proto.rtc.candidates import RemoteCandidates
-from metered_proto.rtc.connection import Connection, Heard
+from metered_proto.rtc.connection import Connection
+from metered_proto.rtc.inbox import Heard, Inbox
 from metered_proto.rtc.options import RtcOptions
 from metered_proto.rtc.received import ReceivedTracks
 from metered_proto.rtc.recovery import Recovery
@@ -86,7 +87,6 @@ from metered_proto.rtc.words import (
     SwapTrack,
     TakeAnswer,
 )
-from metered_proto.wire.sdp import read_sdp
 from metered_proto.wire.signals import Candidate, RtcDescription, RtcIce, Signal, TrackMeta
 
 PhaseName: TypeAlias = Literal[
@@ -150,9 +150,6 @@ TRANSITIONS: Final[dict[tuple[PhaseName, Trigger], PhaseName]] = {
 LONGEST_PAUSE: Final[Micros] = 30 * SECOND
 """Between two times that the same offer is said."""
 
-QUEUED_DESCRIPTIONS: Final = 4
-"""Descriptions of the remote that wait for the engine. An offer makes all before it void."""
-
 
 class Phase(msgspec.Struct):
     """What a phase has to know. `timer` is when it runs out, if it does; while the relay is away, nothing does."""
@@ -205,7 +202,7 @@ class RtcPeer:
         self._tracks = SentTracks()
         self._channels = SentChannels()
         self._candidates = RemoteCandidates()
-        self._inbox: list[Heard] = []
+        self._inbox = Inbox(micros(options.follow_interval))
         self._link = True
         self._told: PeerState = "idle"
         self._engaged = False
@@ -216,9 +213,6 @@ class RtcPeer:
         self._last_heard: str | None = None
         """The last description of the remote's that was agreed on, whatever became of the connection."""
         self._refused: object = None  # what we wanted when the engine could not describe it
-        # When the remote last made us open a connection; by whether that replaced one.
-        self._followed: dict[bool, Micros] = {}
-        self._follow_at: Micros | None = None
         self._streams_at: Micros | None = None
         self._side_work = SideWork(numbers, self._tracks)
 
@@ -339,8 +333,8 @@ class RtcPeer:
         phase, connection, options = self._phase, self._connection, self._options
         if phase.timer is not None and self._link:
             yield phase.timer
-        if self._follow_at is not None:
-            yield Deadline(self._follow_at, "follow")
+        if self._inbox.blocked_until is not None:
+            yield Deadline(self._inbox.blocked_until, "follow")
         if self._streams_at is not None:
             yield Deadline(self._streams_at, "streams")
         if connection is None:
@@ -369,7 +363,7 @@ class RtcPeer:
                 case "again":
                     orders += self._say_again(now)
                 case "follow":
-                    self._follow_at = None
+                    self._inbox.blocked_until = None
                     orders += self._read_inbox(now)
                 case _:
                     self._streams_at = None
@@ -466,13 +460,8 @@ class RtcPeer:
             case RtcIce(candidate):
                 self._candidates.came(candidate)
                 return self._release()
-            case RtcDescription(type, sdp):
-                heard = Heard(type, sdp, read_sdp(sdp))
-                self._candidates.described(heard.ufrags)
-                if type == "offer":
-                    self._inbox.clear()
-                if len(self._inbox) < QUEUED_DESCRIPTIONS:
-                    self._inbox.append(heard)
+            case RtcDescription():
+                self._candidates.described(self._inbox.put(signal).ufrags)
                 return self._read_inbox(now)
 
     def _release(self) -> list[Order]:
@@ -485,12 +474,10 @@ class RtcPeer:
     def _read_inbox(self, now: Micros) -> list[Order]:
         """Take up the descriptions that wait, until one of them keeps the engine busy or has to wait itself."""
         orders: list[Order] = []
-        while self._inbox and self._phase.name not in ("taking", "answering"):
-            heard = self._inbox[0]
-            rebuilds = self._rebuilds(heard)
-            if rebuilds and not self._may_follow(now):
+        while (heard := self._inbox.first) is not None and self._phase.name not in ("taking", "answering"):
+            if self._rebuilds(heard) and not self._inbox.may_open(now, replaces=self._connection is not None):
                 break
-            del self._inbox[0]
+            self._inbox.take()
             if heard.type == "offer":
                 orders += self._offered(now, heard)
             else:
@@ -524,18 +511,6 @@ class RtcPeer:
         if self._polite:
             return False
         return self._phase.name == "offered" or (self._phase.name == "offering" and self.connected)
-
-    def _may_follow(self, now: Micros) -> bool:
-        """Whether the remote may make us open a connection now. If not, a timer will ask again."""
-        replaces = self._connection is not None
-        last = self._followed.get(replaces)
-        free_at = now if last is None else last + micros(self._options.follow_interval)
-        if free_at > now:
-            self._follow_at = free_at
-            return False
-        self._follow_at = None
-        self._followed[replaces] = now
-        return True
 
     def _offered(self, now: Micros, heard: Heard) -> list[Order]:
         """The remote offers."""
@@ -621,7 +596,7 @@ class RtcPeer:
             orders += self._enter("agreed", now)
         assert connection.local is not None
         orders += self._received.described(connection.pc, heard.facts, connection.local)
-        self._candidates.applied(heard.ufrags, [ufrag for waiting in self._inbox for ufrag in waiting.ufrags])
+        self._candidates.applied(heard.ufrags, self._inbox.ufrags)
         return [*orders, *self._release(), *self._settle(now)]
 
     def _settle(self, now: Micros) -> list[Order]:
@@ -635,7 +610,7 @@ class RtcPeer:
         phase = self._phase
         orders: list[Order] = [Tell(NegotiationError(error))]
         if phase.rolls_back and phase.heard is not None:
-            self._followed[True] = now
+            self._inbox.opened(now, replaces=True)
             return [Note("debug", "no way back from our offer"), *self._answer_anew(now, phase.heard)]
         if self.connected and phase.name != "taking":
             # The call goes on with what was agreed on before.
@@ -661,7 +636,7 @@ class RtcPeer:
                     return []
                 connection.up = connection.was_up = self._engaged = True
                 self._owed = False
-                self._followed.pop(False, None)  # it was worth while
+                self._inbox.came_up()
                 self._recovery.came_up(now)
                 if self._received.awaits:
                     self._streams_at = now + micros(self._options.stream_timeout)
@@ -733,7 +708,7 @@ class RtcPeer:
         self._link = True
         self._tracks.unsure()
         self._recovery.reset()
-        self._followed.clear()
+        self._inbox.forgive()
         if replace:
             self._last_heard = None
         if self._connection is not None:
@@ -774,7 +749,6 @@ class RtcPeer:
                 return self._side_work.count(op, self._connection.pc)
             case Shut():
                 orders = [*self._drop(), *self._received.give_up()]
-                self._follow_at = None
                 self._inbox.clear()
                 self._candidates.clear()
                 return [*orders, *self._enter("shut", now), Answer(op)]

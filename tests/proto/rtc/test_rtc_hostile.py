@@ -11,7 +11,7 @@ from talk_kit import CAMERA, PASSWORD, Talk, sdp
 
 from metered_proto.events import NegotiationError
 from metered_proto.facts import EffectDone
-from metered_proto.rtc.connection import Heard
+from metered_proto.rtc.inbox import Heard
 from metered_proto.rtc.words import Described, MakeAnswer, MakeOffer, SignalCame, TakeAnswer
 from metered_proto.wire.sdp import read_sdp
 from metered_proto.wire.signals import Candidate, RtcDescription, RtcIce, Signal, TrackMeta
