@@ -246,7 +246,7 @@ class MakeOffer(Work, frozen=True):
 
     `like` is the remote's last description on the connection that this one replaces. A remote that rebuilds its own
     takes any offer. A browser keeps its connection and restarts ICE on it, so it refuses an offer unless it has all
-    the sections that there were, in their order, under their `mid`s, and with the same ids of header extensions.
+    the sections that there were, in their order, each with its `mid`, and with the same ids of header extensions.
     """
 
     pc: int
