@@ -1,7 +1,8 @@
 """What client, relay and core cost, each against a peer that is measured in the same run.
 
 `core`, `client` (`publish`, `receive`, `deliver`) and `relay` (`fan-out`, `memory`, `storm`) are measured if nothing
-is named; `soak` only if it is. The exit code is 1 where something was lost that must not be.
+is named; `soak`, `rooms` (`first-frame`, `gap`, `channel`, `lag`) and `calls` (`joins`, `replace`, `viewers`, `churn`,
+`returns`) only if they are. The exit code is 1 where something was lost that must not be.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
-from benchmarks import client, core, relay, soak
+from benchmarks import calls, client, core, relay, rooms, soak
 from benchmarks.figures import Figure, document, table
 from benchmarks.plan import QUICK, Plan
 
@@ -25,11 +26,23 @@ MEASUREMENTS: dict[str, Callable[[Plan], Iterator[Figure]]] = {
     "memory": relay.memory,
     "storm": relay.storm,
     "soak": soak.soak,
+    "first-frame": rooms.first_frame,
+    "gap": rooms.gap,
+    "channel": rooms.channel,
+    "lag": rooms.lag,
+    "joins": calls.joins,
+    "replace": calls.replace,
+    "viewers": calls.viewers,
+    "churn": calls.churn,
+    "returns": calls.returns,
 }
+ONLY_IF_NAMED = ("soak", "first-frame", "gap", "channel", "lag", "joins", "replace", "viewers", "churn", "returns")
 GROUPS = {
     "all": tuple(MEASUREMENTS),
     "client": ("publish", "receive", "deliver"),
     "relay": ("fan-out", "memory", "storm"),
+    "rooms": ("first-frame", "gap", "channel", "lag"),
+    "calls": ("joins", "replace", "viewers", "churn", "returns"),
 }
 
 
@@ -59,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _chosen(names: Sequence[str]) -> list[str]:
     if not names:
-        return [name for name in MEASUREMENTS if name != "soak"]
+        return [name for name in MEASUREMENTS if name not in ONLY_IF_NAMED]
     wanted = {part for name in names for part in GROUPS.get(name, (name,))}
     return [name for name in MEASUREMENTS if name in wanted]
 

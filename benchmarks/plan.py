@@ -34,6 +34,19 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Messages a second, of one publisher."""
     fan_in_rate: float = 4.0
     """Messages a second, of each publisher."""
+    joins: int = 30
+    """Of each side and role, until the first frame."""
+    outage: float = 5.0
+    """Seconds that the relay, or a socket, is away."""
+    trips: int = 200
+    channel_megabytes: int = 8
+    remotes: tuple[int, ...] = (1, 4, 8)
+    lag_seconds: float = 10.0
+    browser_joins: int = 100
+    replacements: int = 50
+    viewing_seconds: float = 60.0
+    churns: int = 50
+    returns: int = 20
 
 
 QUICK = Plan(
@@ -51,4 +64,15 @@ QUICK = Plan(
     storm_rounds=1,
     soak_seconds=0.4,
     soak_size=40,
+    joins=1,
+    outage=0.3,
+    trips=3,
+    channel_megabytes=1,
+    remotes=(1,),
+    lag_seconds=0.3,
+    browser_joins=2,
+    replacements=2,
+    viewing_seconds=0.5,
+    churns=4,
+    returns=2,
 )

@@ -39,6 +39,37 @@ SOAK = [
 ]
 
 
+ROLES = ("the sender is polite", "the viewer is polite")
+STARTS = ("join → first frame", "browser joins → its first frame", "we join → first frame of a browser")
+ROOMS = [
+    *(f"{start}, {role}: {figure}" for role in ROLES for start in STARTS[:1] for figure in ("median", "p95")),
+    *(f"{start}, {role}: {figure}" for role in ROLES for start in STARTS[1:] for figure in ("median", "p95")),
+    "longest time between frames, nothing happens",
+    "longest time between frames, relay away for 0.3 s, tokens",
+    "frames again after the relay's return, keys",
+    *(f"data channel opened alone → open, {role}" for role in ("the opener is polite", "the other is polite")),
+    "data channel, there and back, 100 B",
+    "data channel, one way, 16 KB messages",
+    *(f"sender's {what}, 1 viewers" for what in ("loop lag p50", "loop lag p99", "loop lag max", "CPU", "memory")),
+    "frames a second at the worst of 1 viewers",
+]
+CALLS = [
+    "2 joins with a browser: not up within 1.5 s",
+    "2 joins with a browser: negotiation errors",
+    "joins with a browser: pictures both ways, p95",
+    "2 × replace_track: new picture not within 0.5 s",
+    "2 × replace_track: old source still read",
+    "replace_track → new picture at a browser, p95",
+    "one RGB track to 4 viewers for 0.5 s: frames a second too few, worst",
+    *(f"4 joins and leaves in a room of 8: {what}" for what in ("rosters that differ", "tasks left")),
+    "4 joins and leaves in a room of 8: memory gained in the second half",
+    "2 returns, the published SDK: no pictures within 3 s",
+    "return → pictures again, the published SDK: the slowest",
+    "2 returns, a browser: no pictures within 3 s",
+    "return → pictures again, a browser: the slowest",
+]
+
+
 @pytest.mark.parametrize(
     ("name", "names"),
     [("core", CORE), ("client", CLIENT), ("relay", RELAY), ("soak", SOAK)],
@@ -65,11 +96,25 @@ def test_every_figure_is_there(name: str, names: list[str], capfd: pytest.Captur
     assert "Traceback" not in printed.err
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "names"), [("rooms", ROOMS), ("calls", CALLS)], ids=["rooms", "calls"])
+def test_every_figure_of_calls_is_there(name: str, names: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("aiortc", reason="aiortc is not installed, so there are no calls to measure")
+    assert main([name, "--quick", "--json"]) == 0
+    printed = capfd.readouterr()
+    figures = [figure["name"] for figure in json.loads(printed.out)["figures"]]
+    if "not measured:" in printed.err:  # no browser
+        assert figures
+        assert set(figures) < set(names)
+    else:
+        assert figures == names
+
+
 def test_what_is_measured_if_nothing_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     measured: list[str] = []
-    for name in ("core", "publish", "receive", "deliver", "fan-out", "memory", "storm", "soak"):
+    for name in ("core", "publish", "receive", "deliver", "fan-out", "memory", "storm", "soak", "gap"):
 
         def measure(_: object, name: str = name) -> list[object]:
             measured.append(name)

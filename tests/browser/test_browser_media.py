@@ -170,6 +170,17 @@ async def test_tracks_of_ours_come_and_go_in_mid_call(stage: Stage, me: str) -> 
     nothing_wrong(browser, guest)
 
 
+async def test_both_add_a_track_at_the_same_moment(stage: Stage, me: str) -> None:
+    guest, browser = await call(stage, me)
+    guest.share("screen", ColourTrack(BLUE), role="screen")
+    await browser.share("screen", colour=YELLOW, metadata={"role": "screen"})
+    tracks = await browser.sees(lambda tracks: shows(tracks, BLUE), patience=SOON)
+    assert next(one for one in tracks if one.streams == ["screen"]).metadata == {"role": "screen"}
+    await guest.until(lambda: sees(guest, YELLOW), "its screen", SOON)
+    assert guest.seen("video")[-1].metadata == {"role": "screen"}
+    assert guest.all("NegotiationError") == []
+
+
 async def test_tracks_of_its_come_and_go_in_mid_call(stage: Stage, me: str) -> None:
     guest, browser = await call(stage, me)
     await browser.share("screen", colour=BLUE, hz=440, metadata={"role": "screen"})

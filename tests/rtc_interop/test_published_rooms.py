@@ -95,6 +95,21 @@ async def test_tracks_come_and_go_in_mid_call(meeting: Stage, me: str) -> None:
     nothing_wrong(us, it)
 
 
+async def test_both_add_a_track_at_the_same_moment_of_a_call(meeting: Stage, me: str) -> None:
+    us, it = meeting.ours(me), meeting.published(IT)
+    us.share("ours", ColourTrack(GREEN))
+    it.share("its", ColourTrack(RED))
+    await us.join()
+    await it.join()
+    await us.until(lambda: sees(us, RED), "its picture", PATIENT)
+    await it.until(lambda: sees(it, GREEN), "our picture", PATIENT)
+    us.share("our-screen", ColourTrack(BLUE))
+    it.share("its-screen", ColourTrack(BLUE))
+    await us.until(lambda: sees(us, BLUE), "its screen", PATIENT)
+    await it.until(lambda: sees(it, BLUE), "our screen", PATIENT)
+    nothing_wrong(us)
+
+
 async def test_words_both_ways(meeting: Stage, me: str) -> None:
     us, it = meeting.ours(me), meeting.published(IT)
     await us.join()
