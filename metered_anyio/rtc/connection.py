@@ -22,7 +22,7 @@ from aiortc import (
 )
 
 from metered_anyio.logger import ContainedLogger
-from metered_anyio.rtc import private
+from metered_anyio.rtc import private, private_ice
 from metered_anyio.rtc.channels import EngineChannel
 from metered_anyio.rtc.engine import ConnectionStats, PeerConnectionError
 from metered_anyio.rtc.fanout import FanOut
@@ -336,7 +336,7 @@ class Connection:
         await self._gatherer.relay_first()
         await self.pc.setLocalDescription(description)
         self._hook()
-        if self._gatherer.relay_only and not private.local_candidates(private.ice_connection(self._dtls())):
+        if self._gatherer.relay_only and not private_ice.local_candidates(private.ice_connection(self._dtls())):
             # aiortc does not even try. Said in a while, after the description, which is what it is about.
             asyncio.get_running_loop().call_later(0.02, self._change, "failed")
         complete = self._gatherer.complete

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
-from metered_anyio.rtc import private
+from metered_anyio.rtc import private, private_ice
 from metered_anyio.rtc.engine import PeerConnectionError
 from metered_proto.events import IceServer
 
@@ -37,7 +37,7 @@ class Gatherer:
         self._task: asyncio.Task[None] | None = None
         self._opening: asyncio.Task[None] | None = None
         self._complete = False
-        self._ice: private.IceConnection | None = None
+        self._ice: private_ice.IceConnection | None = None
         try:
             # One STUN and one TURN address is all that aioice uses, and the room sees to it which.
             asked = private.connection_kwargs(
@@ -56,11 +56,11 @@ class Gatherer:
         """Whether all candidates are there."""
         return self._complete or (self._stun is None and self._turn is None)
 
-    def serve(self, ice: private.IceConnection) -> None:
+    def serve(self, ice: private_ice.IceConnection) -> None:
         """Gather for this transport, of which a connection has one."""
         if self._ice is None:
             self._ice = ice
-            private.gather_with(ice, self._hosts)
+            private_ice.gather_with(ice, self._hosts)
 
     async def relay_first(self) -> None:
         """Where only a relay may be used: wait for it."""
@@ -87,18 +87,18 @@ class Gatherer:
         addresses: list[str] = []
         if not self.relay_only:
             # Without any network, two programs on one machine can still talk.
-            addresses = private.get_host_addresses(use_ipv4=True, use_ipv6=True) or ["127.0.0.1"]
+            addresses = private_ice.get_host_addresses(use_ipv4=True, use_ipv6=True) or ["127.0.0.1"]
         # Not to be broken off: what has been opened by then would be known to nobody, and stay open.
-        self._opening = asyncio.get_running_loop().create_task(private.gather_hosts(self._ice, addresses))
+        self._opening = asyncio.get_running_loop().create_task(private_ice.gather_hosts(self._ice, addresses))
         await asyncio.shield(self._opening)
 
     async def _late(self) -> None:
         assert self._ice is not None
-        private.hold_failure(self._ice)
+        private_ice.hold_failure(self._ice)
         try:
             await self._ask()
         finally:
-            private.release_failure(self._ice)
+            private_ice.release_failure(self._ice)
         self._complete = True
         self._found(None)
 
@@ -106,7 +106,7 @@ class Gatherer:
         assert self._ice is not None
         questions: list[Coroutine[Any, Any, None]] = []
         if self._stun is not None:
-            questions += [self._ask_stun(each) for each in private.host_protocols(self._ice) if _is_ipv4(each)]
+            questions += [self._ask_stun(each) for each in private_ice.host_protocols(self._ice) if _is_ipv4(each)]
         if self._turn is not None:
             questions.append(self._ask_turn(self._turn))
         tasks = [asyncio.get_running_loop().create_task(question) for question in questions]
@@ -121,7 +121,7 @@ class Gatherer:
         assert self._stun is not None
         try:
             async with asyncio.timeout(PATIENCE):
-                candidate, _ = await private.server_reflexive_candidate(protocol, self._stun)
+                candidate, _ = await private_ice.server_reflexive_candidate(protocol, self._stun)
         except Exception as error:
             self._failed(PeerConnectionError("gather", f"the STUN server did not answer ({type(error).__name__})"))
             return
@@ -134,21 +134,21 @@ class Gatherer:
         ice = self._ice
         try:
             async with asyncio.timeout(PATIENCE):
-                candidate, protocol = await private.relayed_candidate(
+                candidate, protocol = await private_ice.relayed_candidate(
                     component=1,
                     hide_related_address=self.relay_only,
-                    protocol_factory=lambda: private.StunProtocol(ice),
+                    protocol_factory=lambda: private_ice.StunProtocol(ice),
                     **turn,
                 )
         except Exception as error:
             self._failed(PeerConnectionError("gather", f"the TURN server gave us no relay ({type(error).__name__})"))
             return
-        private.add_protocol(ice, protocol)
+        private_ice.add_protocol(ice, protocol)
         self._add(candidate)
 
     def _add(self, candidate: Any) -> None:
         assert self._ice is not None
-        private.local_candidates(self._ice).append(candidate)
+        private_ice.local_candidates(self._ice).append(candidate)
         if not self.relay_only:
             self._found(private.candidate_from_aioice(candidate))
 

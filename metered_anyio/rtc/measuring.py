@@ -7,7 +7,7 @@ from typing import Any
 
 from aiortc import RTCPeerConnection
 
-from metered_anyio.rtc import private
+from metered_anyio.rtc import private, private_ice
 from metered_anyio.rtc.engine import CandidateStats, ConnectionStats, TrackStats
 from metered_anyio.rtc.remote_track import RemoteTrack
 from metered_anyio.rtc.senders import Senders
@@ -30,7 +30,7 @@ class Meter:
 
     def count_checks(self, ice: Any) -> None:
         """Count the remote's connectivity checks, too."""
-        private.watch_checks(ice, self._check_came)
+        private_ice.watch_checks(ice, self._check_came)
 
     def _check_came(self, size: int) -> None:
         self._checked += size
@@ -49,7 +49,7 @@ class Meter:
     ) -> ConnectionStats:
         """All of it. `taken` has the received tracks by `mid`, `now` is in seconds."""
         sent, received, packets_sent, packets_received = (0, 0, 0, 0) if dtls is None else private.traffic(dtls)
-        pair = None if dtls is None else private.selected_pair(private.ice_connection(dtls))
+        pair = None if dtls is None else private_ice.selected_pair(private.ice_connection(dtls))
         sending = [(place.transceiver, place.key, place.outlet) for place in senders.places if place.key is not None]
         receiving = [(each, *taken[each.mid or ""]) for each in pc.getTransceivers() if (each.mid or "") in taken]
         tracks = [await self._sent(*each, now) for each in sending]

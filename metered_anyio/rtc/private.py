@@ -1,4 +1,4 @@
-"""Everything of aiortc and aioice that is not their public API, and why we go there. Nobody else does.
+"""Everything of aiortc that is not its public API, and why we go there. Nobody else does. (aioice: `private_ice`.)
 
 aiortc does not let an application place its tracks, choose payload types, gather in the background or decode into
 a bound. Each function here reaches for one such thing. `missing()` tells which names are not there (any more); a test
@@ -14,8 +14,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, Final
 
-from aioice.ice import Connection as IceConnection
-from aioice.ice import StunProtocol, get_host_addresses, relayed_candidate, server_reflexive_candidate
 from aiortc import RTCBundlePolicy, RTCConfiguration, RTCIceServer, RTCPeerConnection
 from aiortc.codecs import CODECS, HEADER_EXTENSIONS, is_rtx
 from aiortc.rtcicetransport import candidate_from_aioice, connection_kwargs
@@ -23,23 +21,20 @@ from aiortc.rtcpeerconnection import find_common_codecs
 from aiortc.rtcrtpreceiver import RemoteStreamTrack
 from aiortc.sdp import SessionDescription, candidate_from_sdp, candidate_to_sdp
 
+from metered_anyio.rtc import private_ice
+from metered_anyio.rtc.private_ice import IceConnection
 from metered_proto.rtc.words import ChannelOptions
 
 __all__ = [
     "CODECS",
     "HEADER_EXTENSIONS",
-    "IceConnection",
     "SessionDescription",
-    "StunProtocol",
     "candidate_from_aioice",
     "candidate_from_sdp",
     "candidate_to_sdp",
     "connection_kwargs",
     "find_common_codecs",
-    "get_host_addresses",
     "is_rtx",
-    "relayed_candidate",
-    "server_reflexive_candidate",
 ]
 
 _PC: Final = "_RTCPeerConnection__"
@@ -70,12 +65,6 @@ def ice_connection(dtls: Any) -> IceConnection:
     """aioice's connection under a DTLS transport."""
     connection: IceConnection = dtls.transport._connection
     return connection
-
-
-def remote_sections(pc: RTCPeerConnection) -> list[Any]:
-    """The media sections of the remote description, as aiortc parsed them."""
-    description = getattr(pc, _PC + "remoteDescription")()
-    return [] if description is None else list(description.media)
 
 
 class Connecting:
@@ -430,70 +419,6 @@ def sctp_round_trip(pc: RTCPeerConnection) -> float | None:
     return time
 
 
-# --- ICE ---
-
-
-def local_candidates(ice: IceConnection) -> list[Any]:
-    """The list that descriptions are made from."""
-    return ice._local_candidates
-
-
-def hold_failure(ice: IceConnection) -> None:
-    """There is more to come: do not give up. Each one is followed by a `release_failure`."""
-    ice._remote_candidates_resolving += 1
-
-
-def release_failure(ice: IceConnection) -> None:
-    """What was to come has come."""
-    ice._remote_candidates_resolving -= 1
-    if ice._remote_candidates_end and not ice._remote_candidates_resolving and not ice._closing:
-        ice._end_remote_candidates()
-
-
-def host_protocols(ice: IceConnection) -> list[Any]:
-    """The sockets of the host candidates."""
-    return [protocol for protocol in ice._protocols if protocol.local_candidate.type == "host"]
-
-
-def add_protocol(ice: IceConnection, protocol: Any) -> None:
-    """Use another local candidate with a way of its own to send, as a relayed one has."""
-    ice._protocols.append(protocol)
-    if ice._early_checks_done:  # or `connect` will see to it
-        for candidate in ice._remote_candidates:
-            ice._pair_remote_candidate(candidate)
-        ice.sort_check_list()
-
-
-async def gather_hosts(ice: IceConnection, addresses: list[str]) -> None:
-    """Open a socket for each address, and nothing else: what `gather_candidates` does without any server."""
-    if not ice._local_candidates_start:
-        ice._local_candidates_start = True
-        if addresses:
-            ice._local_candidates += await ice.get_component_candidates(component=1, addresses=addresses)
-        ice._local_candidates_end = True
-
-
-def gather_with(ice: IceConnection, gather: Callable[[], Awaitable[None]]) -> None:
-    """Have aiortc gather in this way."""
-    ice.gather_candidates = gather  # type: ignore[method-assign,assignment]
-
-
-def selected_pair(ice: IceConnection) -> Any | None:
-    """The candidate pair in use, with a `local_candidate` and a `remote_candidate`."""
-    return ice._nominated.get(1)
-
-
-def watch_checks(ice: IceConnection, came: Callable[[int], None]) -> None:
-    """Hear of each connectivity check of the remote's: `came(bytes)`."""
-    original = ice.request_received
-
-    def request_received(message: Any, *args: Any) -> None:
-        came(len(bytes(message)))
-        original(message, *args)
-
-    ice.request_received = request_received  # type: ignore[method-assign,assignment]
-
-
 def tear_down(pc: RTCPeerConnection) -> None:
     """Let go of everything at once, when a connection does not close by itself."""
     if getattr(pc, _PC + "isClosed") is None:
@@ -511,25 +436,7 @@ def tear_down(pc: RTCPeerConnection) -> None:
             dtls._task.cancel()
         if (monitor := getattr(dtls.transport, _ICE + "monitor_task")) is not None:
             monitor.cancel()
-        ice = ice_connection(dtls)
-        ice._closing = True
-        if ice._query_consent_task is not None:
-            ice._query_consent_task.cancel()
-        if not ice._check_list_done:
-            ice._check_list_done = True
-            ice._check_list_state.put_nowait(2)
-        for pair in ice._check_list:
-            if pair.task is not None:
-                pair.task.cancel()
-        for protocol in ice._protocols:
-            drop_protocol(protocol)
-        ice._queue.put_nowait(None)
-
-
-def drop_protocol(protocol: Any) -> None:
-    """Close a socket without another word. That of a relayed candidate would ask the server first, and wait."""
-    inner = getattr(protocol.transport, "_TurnTransport__inner_protocol", None)
-    (protocol.transport if inner is None else inner.transport).abort()
+        private_ice.break_off(ice_connection(dtls))
 
 
 def alive(executor: ThreadPoolExecutor) -> bool:
@@ -537,7 +444,7 @@ def alive(executor: ThreadPoolExecutor) -> bool:
     return any(thread.is_alive() for thread in executor._threads)
 
 
-# --- what is there ---
+# --- the rest ---
 
 
 def ice_server(urls: Sequence[str], username: str | None, credential: str | None) -> RTCIceServer:
@@ -567,7 +474,7 @@ async def missing() -> list[str]:
             ),
             "router": (dtls._rtp_router, ["route_rtp", "ssrc_table", "mid_table"]),
             "ICE transport": (dtls.transport, ["_connection", _ICE + "monitor_task"]),
-            "ICE": (ice, _ICE_NAMES),
+            "ICE": (ice, private_ice.NAMES),
             "socket": (protocol, ["local_candidate", "transport"]),
             "SCTP": (channel.transport, ["_bundled", "_srtt", "_remote_max_message_size", "_handle_data"]),
         }
@@ -600,10 +507,3 @@ _HIDDEN_IN_RECEIVER: Final = (
     "remote_bitrate_estimator",
 )
 _DTLS_NAMES: Final = ("_role", "_task", "_rtp_router", "_handle_rtp_data", "_handle_rtcp_data")
-_ICE_NAMES: Final = (
-    *("_local_candidates", "_local_candidates_start", "_local_candidates_end", "_protocols", "_nominated"),
-    *("_remote_candidates", "_remote_candidates_end", "_remote_candidates_resolving", "_end_remote_candidates"),
-    *("_early_checks_done", "_check_list", "_check_list_done", "_check_list_state", "_closing", "_queue"),
-    *("_query_consent_task", "_pair_remote_candidate", "sort_check_list", "get_component_candidates"),
-    *("gather_candidates", "request_received", "local_username"),
-)

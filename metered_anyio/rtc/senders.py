@@ -84,14 +84,13 @@ class Senders:
         missing = self._missing(tracks)
         for transceiver in sections:
             may_send = private.offered_direction(transceiver) in ("sendonly", "sendrecv")
-            place = self.place_of(transceiver)
-            if not may_send or (place is not None and place.key is not None):
+            if not may_send or self.place_of(transceiver) is not None:
                 continue
             fitting = (t for t in missing if t.kind == transceiver.kind and _fits(t, transceiver))
             track = next(fitting, None)
             if track is not None:
                 missing.remove(track)
-                self._send(place or self._new(transceiver), track)
+                self._send(self._new(transceiver), track)
         return bool(missing)
 
     def forget(self, transceivers: Collection[Any]) -> None:

@@ -166,6 +166,18 @@ class TestTracks:
             assert len(read_sdp(offer.sdp).media) == 1
             await until_shade(b, "0", 160)
 
+    async def test_takes_over_no_section_in_an_answer(self) -> None:
+        async with two_sides() as (a, b):
+            a.add(Picture())
+            await negotiate(a, b)
+            a.tracks.clear()
+            await negotiate(a, b)
+            a.add(Picture(), "new", {"role": "camera"})
+            b.add(Tone())
+            _, answer = await negotiate(b, a)
+            assert answer.unfitted
+            assert [section.direction for section in read_sdp(answer.sdp).media] == ["inactive", "recvonly"]
+
     async def test_is_swapped_without_a_negotiation(self) -> None:
         async with two_sides() as (a, b):
             camera, tone = Picture(60), a.add(Tone())

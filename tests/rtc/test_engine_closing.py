@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rtc_kit import Picture, Tone, negotiate, two_sides
 
-from metered_anyio.rtc import private
+from metered_anyio.rtc import private, private_ice
 
 pytestmark = pytest.mark.anyio
 
@@ -71,7 +71,7 @@ async def test_when_the_remote_is_gone_without_a_word(tasks: Any) -> None:
         await b.received("0").recv()
         for dtls in private.dtls_transports(b.engine.connection(b.pc)):
             for protocol in private.ice_connection(dtls)._protocols:
-                private.drop_protocol(protocol)
+                private_ice.drop_protocol(protocol)
         began = time.monotonic()
     assert time.monotonic() - began < 1.5
     await tasks()
