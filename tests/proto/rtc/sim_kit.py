@@ -22,6 +22,7 @@ from metered_proto.rtc.options import RtcOptions
 from metered_proto.rtc.peer import RtcPeer
 from metered_proto.rtc.words import (
     AddCandidate,
+    CandidateGathered,
     ChannelArrived,
     ChannelOpened,
     CloseConnection,
@@ -46,7 +47,7 @@ from metered_proto.rtc.words import (
     TrackSeen,
 )
 from metered_proto.wire.sdp import SdpFacts, read_sdp, ufrags
-from metered_proto.wire.signals import Signal
+from metered_proto.wire.signals import Candidate, Signal
 
 Step: TypeAlias = tuple[str, str]
 """What happens, and to which side."""
@@ -83,6 +84,7 @@ class SimConnection(msgspec.Struct):
     channels: list[int] = []
     up: bool = False
     candidates: list[Any] = []
+    trickled: bool = False
 
     def offer(self, work: MakeOffer) -> Described:
         if self.before is not None:
@@ -192,11 +194,16 @@ class SimConnection(msgspec.Struct):
 
 
 class SimEngine:
-    """The connections of one side, and the work that is under way there."""
+    """The connections of one side, and the work that is under way there.
 
-    def __init__(self, name: str, *, rolls_back: bool = True) -> None:
+    One that `trickles` finds its only candidate after its description, and names it after the connection.
+    """
+
+    def __init__(self, name: str, *, rolls_back: bool = True, trickles: bool = False) -> None:
         self.name = name
         self.rolls_back = rolls_back
+        self.trickles = trickles
+        self.gathered: deque[CandidateGathered] = deque()
         self.connections: dict[int, SimConnection] = {}
         self.work: deque[Begin] = deque()
         self.tracks: dict[int, tuple[int, str]] = {}
@@ -211,11 +218,14 @@ class SimEngine:
                 self.connections[pc] = SimConnection(pc, f"{self.name}{self.made}", self.rolls_back)
             case CloseConnection(pc):
                 del self.connections[pc]
+                self.gathered = deque(found for found in self.gathered if found.pc != pc)
                 assert not self.tracks, "a track outlived its connection"
             case AddCandidate(pc, candidate):
                 connection = self.connections[pc]
                 assert connection.described, "a candidate ahead of the description"
                 assert None not in connection.candidates, "a candidate after the last"
+                if self.trickles and candidate is not None:
+                    assert candidate.candidate == connection.remote_ufrag, "a candidate of another generation"
                 connection.candidates.append(candidate)
             case OpenChannel(pc, channel):
                 self.connections[pc].channels.append(channel)
@@ -240,7 +250,15 @@ class SimEngine:
         begin = self.work.popleft()
         connection = self.connections[begin.work.pc]
         try:
-            return EffectDone(begin.effect, self._do(connection, begin.work))
+            result = self._do(connection, begin.work)
+            if self.trickles and isinstance(result, Described):
+                result = msgspec.structs.replace(result, complete=False)
+                found = Candidate(connection.ufrag, "0", 0) if not connection.trickled else None
+                connection.trickled = True
+                self.gathered += [
+                    CandidateGathered(connection.pc, each) for each in ([found, None] if found else [None])
+                ]
+            return EffectDone(begin.effect, result)
         except EngineError as error:
             return EffectDone(begin.effect, error=error)
 
@@ -268,9 +286,17 @@ class SimEngine:
 class Side:
     """One machine, its engine, and what its application was told."""
 
-    def __init__(self, name: str, *, polite: bool, rolls_back: bool = True, options: RtcOptions | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        polite: bool,
+        rolls_back: bool = True,
+        trickles: bool = False,
+        options: RtcOptions | None = None,
+    ) -> None:
         self.name = name
-        self.engine = SimEngine(name, rolls_back=rolls_back)
+        self.engine = SimEngine(name, rolls_back=rolls_back, trickles=trickles)
         self.peer = RtcPeer(options or RtcOptions(), Numbers(), Entropy(name), polite=polite, servers=())
         self.tracks: tuple[LocalTrack, ...] = ()
         self.out: deque[Signal] = deque()
@@ -306,6 +332,8 @@ class World:
                 found.append(("deliver", name))
             if side.engine.work:
                 found.append(("finish", name))
+            if side.engine.gathered:
+                found.append(("gather", name))
             if live is not None and not live.up and self._meet(live, remote):
                 found.append(("connect", name))
             if live is not None and live.up and not (remote is not None and self._meet(live, remote)):
@@ -334,6 +362,8 @@ class World:
                 self.give(self.other(side), SignalCame(signal))
             case "finish":
                 self.give(side, side.engine.finish())
+            case "gather":
+                self.give(side, side.engine.gathered.popleft())
             case "connect":
                 assert live is not None
                 live.up = True

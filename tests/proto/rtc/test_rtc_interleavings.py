@@ -18,6 +18,7 @@ import io
 import os
 import pickle
 from collections import deque
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
@@ -107,7 +108,9 @@ def next_steps(world: World, state: State) -> list[tuple[Step, tuple[Step, ...],
     return found
 
 
-def explore(world: World, mishaps: list[Step], worlds: int) -> int:
+def explore(
+    world: World, mishaps: list[Step], worlds: int, at_the_end: Callable[[World], None] = lambda world: None
+) -> int:
     """Look into so many worlds, and let each that is reached come to its end. Returns how many were reached."""
     start = State(pickle.dumps(world), tuple(mishaps), WAKES, ())
     seen: set[tuple[Any, ...]] = set()
@@ -129,6 +132,7 @@ def explore(world: World, mishaps: list[Step], worlds: int) -> int:
                 if ("link up", "a") in left:
                     after.mend()
                 assert after.settle(), f"stuck: {[(s.peer.state, s.peer._phase.name) for s in after.sides.values()]}"
+                at_the_end(after)
             except Exception as error:
                 error.add_note(f"after {path}")
                 raise
@@ -154,6 +158,26 @@ def test_two_peers_come_to_an_agreement_whatever_happens(start: str, mishaps: st
 @pytest.mark.parametrize("mishaps", ["nothing", "tracks come and go", "all of it"])
 def test_even_where_no_offer_can_be_taken_back(mishaps: str) -> None:
     assert explore(begin("both send", rolls_back=False), MISHAPS[mishaps], WORLDS // 2)
+
+
+@pytest.mark.parametrize("mishaps", ["nothing", "connections fail", "tracks come and go", "one side reconciles"])
+def test_candidates_reach_the_connection_they_are_for(mishaps: str) -> None:
+    """And their end ends no other's: on an ordered way without losses each connection gets its remote's candidate."""
+
+    def has_its_candidate(world: World) -> None:
+        while world.steps():
+            world.take(world.steps()[0])
+        a, b = (side.engine.live for side in world.sides.values())
+        for ours, theirs in ((a, b), (b, a)) if a is not None and b is not None else ():
+            # One that was said again with its description came twice.
+            assert list(dict.fromkeys(each and each.candidate for each in ours.candidates)) == [theirs.ufrag, None]
+
+    a = Side("a", polite=True, trickles=True)
+    b = Side("b", polite=False, trickles=True)
+    world = World(a, b, keep_told=False)
+    for step in START["both send"]:
+        take(world, step)
+    assert explore(world, MISHAPS[mishaps], WORLDS // 2, has_its_candidate)
 
 
 @pytest.mark.slow
