@@ -15,6 +15,8 @@ class RtcOptions(msgspec.Struct, frozen=True, kw_only=True):
     makes one. Browsers offer at once. A polite one may not recover from an offer that meets its own when that has only
     just been made: Chromium rolls back, and sometimes never gathers a candidate again. So it is our impolite side that
     waits. An impolite browser ignores our offer, and we answer its.
+    `promise_wait`: how long the impolite side waits for the offer of a remote that has said what its tracks are for.
+    Then it offers to receive them: the published SDK, when polite, takes two seconds for its offer.
     `ask_delay`: how long a side that has nothing to send waits for a lost call to come back before it asks for it.
     `answer_timeout`: an offer that is not answered is said again after this, then after twice as long, and so on.
     `attempt_timeout`: how long a connection may take to come up, and an engine to describe one.
@@ -27,6 +29,7 @@ class RtcOptions(msgspec.Struct, frozen=True, kw_only=True):
     relay_only: bool = False
     impolite_wait: float = 0.15
     polite_wait: float = 0.05
+    promise_wait: float = 0.3
     ask_delay: float = 1.0
     answer_timeout: float = 3.0
     attempt_timeout: float = 15.0
@@ -38,6 +41,7 @@ class RtcOptions(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if not isinstance(self.relay_only, bool):
             raise TypeError("relay_only must be True or False")
+        check_duration("promise_wait", self.promise_wait)
         for name in ("ask_delay", "answer_timeout", "attempt_timeout", "disconnected_timeout", "follow_interval"):
             check_duration(name, getattr(self, name))
         check_duration("stream_timeout", self.stream_timeout)

@@ -207,6 +207,8 @@ class RtcPeer:
         self._told: PeerState = "idle"
         self._engaged = False
         """Whether a connection has been up: from then on it is brought back, even with nothing to send."""
+        self._promise = False
+        """Whether the remote said what it will send, and has not offered it yet."""
         self._owed = False
         """Whether we took away a connection that the remote may still count on."""
         self._reset_owed = False
@@ -392,7 +394,7 @@ class RtcPeer:
     @property
     def _is_wanted(self) -> bool:
         """Whether a connection is."""
-        return self._has_something_to_send or self._engaged or self._owed
+        return self._has_something_to_send or self._engaged or self._owed or self._promise
 
     def _begin(self, now: Micros) -> list[Order]:
         """A connection is wanted."""
@@ -404,7 +406,9 @@ class RtcPeer:
         if not self._is_wanted:
             self._recovery.reset()
             return self._enter("rest", now)
-        if not (self._has_something_to_send or self._owed):
+        if self._promise and not self._has_something_to_send:
+            pause = micros(options.promise_wait)
+        elif not (self._has_something_to_send or self._owed):
             # The impolite side asks first; should both have nothing to send, the other one need not.
             pause = self._ask_delay + (micros(options.ask_delay) // 2 if self._polite else 0)
         else:
@@ -454,15 +458,27 @@ class RtcPeer:
     def _signalled(self, now: Micros, signal: Signal) -> list[Order]:
         match signal:
             case TrackMeta():
-                if self._received.announced(signal, self._max_message_size):
-                    return []
-                return [Note("debug", "dropped the metadata of a track: too large")]
+                if not self._received.announced(signal, self._max_message_size):
+                    return [Note("debug", "dropped the metadata of a track: too large")]
+                return self._promised(now, signal)
             case RtcIce(candidate):
                 self._candidates.came(candidate)
                 return self._release()
             case RtcDescription():
                 self._candidates.described(self._inbox.put(signal).ufrags)
                 return self._read_inbox(now)
+
+    def _promised(self, now: Micros, meta: TrackMeta) -> list[Order]:
+        """The remote will send a track. Its offer should follow, but some take their time."""
+        if self._polite or self._last_heard is not None or meta.metadata is None or meta.kind is None:
+            return []
+        if self._phase.name == "idle":
+            self._promise = True
+            self._received.promise(meta)
+            return self._begin(now)
+        if self._promise and self._phase.name == "waiting":
+            self._received.promise(meta)
+        return []
 
     def _release(self) -> list[Order]:
         """Hand on the candidates that can be used now."""
@@ -584,6 +600,7 @@ class RtcPeer:
         assert heard is not None
         connection.remote = heard.facts
         self._last_heard = heard.sdp
+        self._promise = False
         orders: list[Order] = []
         if phase.name == "answering":
             connection.answers(heard.sdp, result)
@@ -668,7 +685,7 @@ class RtcPeer:
             delay = self._recovery.climb(now)
         if delay is None:
             error = IceRecoveryExhaustedError(self._recovery.attempts)
-            self._owed = False
+            self._owed = self._promise = False
             orders += [*self._received.give_up(), Tell(NegotiationError(error)), *self._enter("exhaust", now)]
         else:
             orders += self._enter("lose", now + delay)

@@ -9,7 +9,7 @@ again, with their new tracks, and those that do not are gone when somebody says 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -27,6 +27,9 @@ from metered_proto.rtc.words import (
 from metered_proto.wire.caps import TRACK_METADATA_ENTRIES
 from metered_proto.wire.sdp import MediaSection, SdpFacts, track_ids
 from metered_proto.wire.signals import TrackKind, TrackMeta, TrackMetaCache
+
+MOST_PROMISED: Final = 16
+"""Tracks that we offer to receive on a promise."""
 
 
 class ReceivedTrack(msgspec.Struct, frozen=True):
@@ -49,7 +52,7 @@ class ReceivedTracks:
         self._tracks: dict[str, ReceivedTrack] = {}
         self._awaited: dict[str, None] = {}  # streams whose connection is gone
         self.kinds: tuple[SectionKind, ...] = ()
-        """What the sections of the last description were for that brought something."""
+        """What the sections of the last description were for that brought something; ahead of it, what is promised."""
 
     @property
     def awaits(self) -> bool:
@@ -66,6 +69,11 @@ class ReceivedTracks:
                 del self._unclaimed[next(iter(self._unclaimed))]
             self._unclaimed[meta.track_id] = meta.metadata
         return True
+
+    def promise(self, meta: TrackMeta) -> None:
+        """A remote of which nothing is known yet will send this track."""
+        if meta.kind is not None and len(self.kinds) < MOST_PROMISED:
+            self.kinds = (*self.kinds, meta.kind)
 
     def described(self, pc: int, remote: SdpFacts, local: SdpFacts) -> list[Order]:
         """Both sides of a connection are described, anew perhaps. What went comes first, then what came."""

@@ -58,14 +58,14 @@ def size_of_state(thing: Any, depth: int = 8) -> int:
     return 0
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_three_thousand_signals(seed: int) -> None:
+@pytest.mark.parametrize("seed", range(3))
+def test_fifteen_hundred_signals(seed: int) -> None:
     dice = random.Random(seed)
     talk = Talk(polite=seed % 2 == 0)
     if seed % 3:
         talk.wants(CAMERA)
     sizes = []
-    for number, signal in enumerate(hostile_signals(3000, seed)):
+    for number, signal in enumerate(hostile_signals(1500, seed)):
         talk.hears(signal)
         if talk.works and number % 7 == 0:
             effect, work = next(iter(talk.works.items()))
@@ -78,9 +78,8 @@ def test_three_thousand_signals(seed: int) -> None:
             talk.advance(0.2)
             sizes.append(size_of_state(talk.peer))
     # 512 entries of metadata, 200 candidates of 1000 characters, a few descriptions.
-    assert max(sizes) < 600_000
-    assert max(sizes[len(sizes) // 2 :]) < 1.5 * max(sizes[len(sizes) // 4 : len(sizes) // 2]) + 10_000
-    # 12 s of virtual time: a connection for each 2 s that replaces one, one that replaces none, and the ladder.
+    assert max(sizes) < 400_000
+    # 6 s of virtual time: a connection for each 2 s that replaces one, one that replaces none, and the ladder.
     assert len(talk.opened) < 40
 
 

@@ -8,8 +8,9 @@ heard to have been closed, time passes until somebody wants to be woken, and wha
 From every world reached, if nothing bad happens any more, both must come to an agreement: connected to each other's
 live connection, with all of each other's tracks.
 
-`METERED_INTERLEAVINGS` says how many worlds are looked into in each scenario: some hundred by default, and as many
-thousand as one has time for.
+How far that goes is said in worlds that are looked into: `METERED_INTERLEAVINGS`, 20 unless it is set. With 20 every
+order of the first four steps has been tried, or of the first three where everything may happen. The slow tests look
+into 8 times as many, for seven steps, or five; with 2500 it is eleven, or seven.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from sim_kit import Side, Step, World
 
 from metered_proto.rtc.words import ChannelOptions, CreateChannel, Reconcile
 
-WORLDS = int(os.environ.get("METERED_INTERLEAVINGS", "250"))
+WORLDS = int(os.environ.get("METERED_INTERLEAVINGS", "20"))
 WAKES = 4
 """How often time may pass while something else is still under way."""
 
@@ -35,12 +36,13 @@ START = {
     "the polite side sends": [("video 1", "a"), ("audio 2", "a")],
     "the impolite side sends": [("video 1", "b")],
     "a channel alone": [("channel", "a")],
+    "in a call": [("video 1", "a"), ("video 1", "b"), ("settle", "a")],
 }
 
 MISHAPS: dict[str, list[Step]] = {
     "nothing": [],
     "the relay is lost": [("link down", "a")],
-    "signals vanish": [("vanish", "a"), ("vanish", "b")],
+    "signals vanish": [("vanish", "a"), ("vanish", "b"), ("video 11", "a")],
     "connections fail": [("fail", "a"), ("fail", "b")],
     "tracks come and go": [("video 11", "a"), ("audio 12", "b"), ("remove 1", "a"), ("remove 1", "b")],
     "one side reconciles": [("reconcile", "a"), ("fail", "b")],
@@ -74,6 +76,8 @@ def take(world: World, step: Step) -> None:
     match what:
         case "vanish":
             side.out.clear()
+        case "settle":
+            assert world.settle()
         case "channel":
             world.ask(side, CreateChannel(ChannelOptions("chat")))
         case "reconcile" | "replace":
@@ -151,13 +155,13 @@ def begin(start: str, *, rolls_back: bool) -> World:
 @pytest.mark.parametrize("mishaps", MISHAPS)
 @pytest.mark.parametrize("start", START)
 def test_two_peers_come_to_an_agreement_whatever_happens(start: str, mishaps: str) -> None:
-    reached = explore(begin(start, rolls_back=True), MISHAPS[mishaps], WORLDS // 8 or 1)
-    assert reached > 5
+    reached = explore(begin(start, rolls_back=True), MISHAPS[mishaps], WORLDS)
+    assert reached or (start, mishaps) == ("in a call", "nothing")
 
 
-@pytest.mark.parametrize("mishaps", ["nothing", "tracks come and go", "all of it"])
+@pytest.mark.parametrize("mishaps", ["the relay is lost", "tracks come and go", "all of it"])
 def test_even_where_no_offer_can_be_taken_back(mishaps: str) -> None:
-    assert explore(begin("both send", rolls_back=False), MISHAPS[mishaps], WORLDS // 2)
+    assert explore(begin("in a call", rolls_back=False), MISHAPS[mishaps], WORLDS * 3)
 
 
 @pytest.mark.parametrize("mishaps", ["nothing", "connections fail", "tracks come and go", "one side reconciles"])
@@ -177,14 +181,15 @@ def test_candidates_reach_the_connection_they_are_for(mishaps: str) -> None:
     world = World(a, b, keep_told=False)
     for step in START["both send"]:
         take(world, step)
-    assert explore(world, MISHAPS[mishaps], WORLDS // 2, has_its_candidate)
+    assert explore(world, MISHAPS[mishaps], WORLDS * 3, has_its_candidate)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mishaps", MISHAPS)
 @pytest.mark.parametrize("start", START)
 def test_deeper(start: str, mishaps: str) -> None:
-    assert explore(begin(start, rolls_back=True), MISHAPS[mishaps], WORLDS * 4)
+    reached = explore(begin(start, rolls_back=True), MISHAPS[mishaps], WORLDS * 8)
+    assert reached or (start, mishaps) == ("in a call", "nothing")
 
 
 def test_the_search_would_find_two_that_are_stuck() -> None:

@@ -23,6 +23,7 @@ from metered_proto.rtc.words import (
     MakeAnswer,
     MakeOffer,
     MeasureTraffic,
+    Reconcile,
     SetTracks,
     Shut,
     StreamGone,
@@ -126,6 +127,59 @@ class TestWhoOffers:
         with pytest.raises(LocalProtocolError):
             talk.give(Asked(99, SetTracks((CAMERA, renamed(SCREEN, 1, "x")))))
         assert talk.state == "idle"
+
+
+class TestAPromise:
+    """A remote that says what its tracks are for will offer them. The published SDK, when polite, takes 2 s for it."""
+
+    CAMERA = TrackMeta("t1", {"role": "camera"}, "theirs", "video")
+    MICROPHONE = TrackMeta("t2", {"role": "microphone"}, "theirs", "audio")
+
+    def test_is_asked_for_by_the_impolite_side(self, impolite: Talk) -> None:
+        impolite.hears(self.CAMERA)
+        impolite.hears(self.MICROPHONE)
+        assert impolite.until_woken() == 0.3
+        assert impolite.work == MakeOffer(impolite.pc, (), ("audio", "video"))
+
+    def test_unless_it_is_kept_by_then(self, impolite: Talk) -> None:
+        impolite.hears(self.CAMERA)
+        impolite.is_called()
+        impolite.remote_offers("video recvonly")
+        impolite.describes()
+        impolite.forget()
+        impolite.hears(self.MICROPHONE)
+        assert (impolite.phase, impolite.orders) == ("stable", [])
+
+    def test_whoever_has_something_to_send_just_offers(self, impolite: Talk) -> None:
+        impolite.hears(self.CAMERA)
+        impolite.wants(CAMERA)
+        assert impolite.until_woken() == 0.15
+        assert impolite.work.tracks == (CAMERA,)
+
+    def test_the_polite_side_waits_for_it(self, polite: Talk) -> None:
+        polite.hears(self.CAMERA)
+        assert (polite.state, polite.peer.deadline) == ("idle", None)
+
+    def test_without_a_kind_there_is_nothing_to_ask_for(self, impolite: Talk) -> None:
+        impolite.hears(TrackMeta("t1", {"role": "camera"}))
+        impolite.hears(TrackMeta("t1", None, None, "video"))
+        assert impolite.state == "idle"
+
+    def test_too_many_are_not_asked_for(self, impolite: Talk) -> None:
+        for number in range(100):
+            impolite.hears(TrackMeta(f"t{number}", {}, "theirs", "video"))
+        impolite.until_woken()
+        assert len(impolite.work.receive) == 16
+
+    def test_one_that_is_never_kept_is_given_up(self) -> None:
+        impolite = Talk(polite=False, rebuild_delays=(0,))
+        impolite.hears(self.CAMERA)
+        for _ in range(2):
+            impolite.until_woken()
+            impolite.changes("failed")
+        assert impolite.state == "closed"
+        impolite.asks(Reconcile(polite=False, replace=False))
+        assert impolite.state == "idle"
 
 
 class TestTwoOffersThatCross:
