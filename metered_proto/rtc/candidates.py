@@ -30,7 +30,11 @@ class RemoteCandidates:
         return len(self._held)
 
     def described(self, ufrags: Sequence[str]) -> None:
-        """A description came, whatever becomes of it: what names no generation from now on belongs to this one."""
+        """A description came, whatever becomes of it: what names no generation from now on belongs to this one.
+
+        If it comes again, so do its candidates. An end of them that came before is none.
+        """
+        self._held = [held for held in self._held if held[1] is not None or held[0] not in ufrags]
         self._latest = ufrags[0] if ufrags else None
 
     def came(self, candidate: Candidate | None) -> None:

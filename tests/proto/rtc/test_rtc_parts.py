@@ -113,6 +113,19 @@ class TestRemoteCandidates:
         held.applied(("two",), ())
         assert held.release() == [candidate(2)]
 
+    def test_an_end_ahead_of_its_description_is_none(self) -> None:
+        """Its candidates have been thrown away meanwhile, and come again with it."""
+        held = RemoteCandidates()
+        held.described(("one",))
+        held.came(candidate(1))
+        held.clear()
+        held.came(None)
+        held.described(("one",))
+        held.came(candidate(1))
+        held.came(None)
+        held.applied(("one",), ())
+        assert held.release() == [candidate(1), None]
+
     def test_cleared(self) -> None:
         held = RemoteCandidates()
         held.came(candidate(1))
