@@ -46,7 +46,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     replacements: int = 50
     viewing_seconds: float = 60.0
     churns: int = 50
-    returns: int = 20
+    returns: int = 21
 
 
 QUICK = Plan(

@@ -104,8 +104,9 @@ class Stage:
         return browser
 
     async def bring(self, browser: Browser, name: str | None = None, *, url: str | None = None, **options: Any) -> None:
-        """Have a page join."""
-        access = {"key": KEY} if name is None else {"token": token(name)}
+        """Have a page join. `claims` go into its token."""
+        claims = options.pop("claims", {})
+        access = {"key": KEY} if name is None else {"token": token(name, **claims)}
         await browser.join(url or self.relay.url, ROOM, **access, **options)
 
     def _guest(self, module: Any, name: str | None, options: dict[str, Any]) -> Guest:
