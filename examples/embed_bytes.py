@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from metered_proto.client import Call, ClientSession, Close, Connect, Publish, Subscribe
 from metered_proto.entropy import Entropy
 from metered_proto.facts import Asked, Fact, Heard, LinkDown, LinkUp, Received, Woken
-from metered_proto.orders import Answer, CloseLink, OpenLink, Send, Tell
+from metered_proto.orders import Answer, CloseLink, OpenLink, Send, Tell, TellAll
 from metered_proto.settings import ClientSettings
 from metered_proto.websocket import Closed, MaskKeys, Messages, Opened, Refused, Reply, State, WebSocket
 from metered_proto.websocket import Heard as ControlFrame
@@ -64,6 +64,8 @@ class Loop:
                     self.answers[op] = order
                 case Tell(event):
                     print(event, flush=True)
+                case TellAll(events):
+                    print(*events, sep="\n", flush=True)
 
     def open(self, link: int, target: str) -> None:
         self.drop()  # the link before may still be in its closing handshake

@@ -17,7 +17,7 @@ from websockets.sync.client import ClientConnection, connect
 from metered_proto.client import Call, ClientSession, Close, Connect, Publish, Subscribe
 from metered_proto.entropy import Entropy
 from metered_proto.facts import Asked, Fact, LinkDown, LinkUp, Received, Woken
-from metered_proto.orders import Answer, CloseLink, OpenLink, Send, Tell
+from metered_proto.orders import Answer, CloseLink, OpenLink, Send, Tell, TellAll
 from metered_proto.settings import ClientSettings
 
 
@@ -70,6 +70,8 @@ class Loop:
                     self.answers[op] = order
                 case Tell(event):
                     print(event, flush=True)
+                case TellAll(events):
+                    print(*events, sep="\n", flush=True)
 
     def open(self, link: int, target: str) -> None:
         """Connect, for as long as it takes. As no deadline can come meanwhile, no link is ever closed half open."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import weakref
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar, overload
@@ -52,7 +52,7 @@ class Emitter:
         self._logger = logger
         self._parent = parent
         self._entries: list[_Entry] = []
-        self._routes: dict[type[Event], tuple[Callable[[Any], None], ...]] = {}
+        self._routes: dict[type[Event], tuple[_Entry, ...]] = {}  # another one whenever the entries change
         self._backend: Backend | None = None if parent is None else parent._backend
         self._scopes: dict[anyio.CancelScope, None] = {}
         self._idle: list[Waiter[Any]] = []
@@ -111,14 +111,25 @@ class Emitter:
 
     def emit(self, event: Event) -> None:
         """Hand an event to everybody who wants it."""
-        kind = type(event)
+        for entry in self._route(type(event)):
+            entry.deliver(event)
+
+    def emit_all(self, events: Sequence[Event]) -> None:
+        """Hand events of one class to everybody who wants them: `emit` for each, but whoever is alone gets a run."""
+        waiting = iter(events)
+        for event in waiting:
+            self.emit(event)
+            route = self._route(type(event))
+            if len(route) == 1:
+                route[0].deliver_run(waiting)
+
+    def _route(self, kind: type[Event]) -> tuple[_Entry, ...]:
         route = self._routes.get(kind)
         if route is None:
             # A copy first: a stream that the garbage collector finds meanwhile takes its entry out of the list.
-            route = tuple(entry.deliver for entry in tuple(self._entries) if issubclass(kind, entry.event_type))
+            route = tuple(entry for entry in tuple(self._entries) if issubclass(kind, entry.event_type))
             self._routes[kind] = route
-        for deliver in route:
-            deliver(event)
+        return route
 
     def end_streams(self) -> None:
         """No more events will come: streams end once they are read to their end."""
@@ -243,18 +254,18 @@ class Emitter:
 
     def _add(self, entry: _Entry) -> None:
         self._entries.append(entry)
-        self._routes.clear()
+        self._routes = {}
 
     def _remove(self, entry: _Entry) -> None:
         entry.removed()
         if entry in self._entries:
             self._entries.remove(entry)
-            self._routes.clear()
+            self._routes = {}
 
     def spent(self, entry: _Entry) -> None:
         """An entry has had the only event it wanted."""
         self._entries.remove(entry)
-        self._routes.clear()
+        self._routes = {}
 
 
 class EventStream(Generic[E]):
@@ -339,6 +350,12 @@ class _Entry(Protocol):
 
     def deliver(self, event: Any) -> None: ...
 
+    def deliver_run(self, events: Iterator[Any]) -> None:
+        """Take events off. Where that runs the application's code, only until the entries of the emitter change:
+        others may want the rest.
+        """
+        ...
+
     def is_for(self, event_type: type[Event], handler: object) -> bool: ...
 
     def removed(self) -> None: ...
@@ -369,6 +386,23 @@ class _CallEntry:
             return
         if result is not None:
             self._emitter.returned(self._handler, event, result)
+
+    def deliver_run(self, events: Iterator[Event]) -> None:
+        if self._once:
+            return
+        # `deliver`, without a call for each: a busy subscriber lives here.
+        emitter, handler = self._emitter, self._handler
+        routes = emitter._routes
+        for event in events:
+            try:
+                result = handler(event)
+            except Exception as error:
+                emitter.failed(handler, event, error)
+                result = None
+            if result is not None:
+                emitter.returned(handler, event, result)
+            if emitter._routes is not routes:
+                return
 
     def is_for(self, event_type: type[Event], handler: object) -> bool:
         return self.event_type is event_type and self._handler == handler
@@ -409,6 +443,11 @@ class _QueueEntry:
             self._running = True
             self._emitter.spawn(self._run)
 
+    def deliver_run(self, events: Iterator[Event]) -> None:
+        if not self._once:
+            for event in events:
+                self.deliver(event)
+
     async def _run(self) -> None:
         try:
             while self._queue:
@@ -440,6 +479,12 @@ class _StreamEntry:
         stream = self._stream()
         if stream is not None:
             stream.push(event)
+
+    def deliver_run(self, events: Iterator[Any]) -> None:
+        stream = self._stream()
+        if stream is not None:
+            for event in events:
+                stream.push(event)
 
     def end(self) -> None:
         stream = self._stream()

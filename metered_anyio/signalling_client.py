@@ -40,7 +40,7 @@ from metered_proto.client.session import State
 from metered_proto.entropy import Entropy
 from metered_proto.errors import NotConnectedError, OversizedPayloadError, RequestFailedError, SignallingError
 from metered_proto.events import IceServer, RequestReceived
-from metered_proto.orders import Order
+from metered_proto.orders import Order, TellAll
 from metered_proto.settings import ClientSettings, Outbox, ReconnectOptions, SubscribeOptions
 from metered_proto.wire.codec import encode_data
 from metered_proto.wire.scrub import scrub
@@ -371,10 +371,12 @@ class _Around(Surroundings):
     store: OutboxStore | None = None
 
     def perform(self) -> Mapping[type[Order], Callable[[Any], None]]:
+        told: dict[type[Order], Callable[[Any], None]] = {TellAll: lambda order: self.emitter.emit_all(order.events)}
         store = self.store
         if store is None:
-            return {}
+            return told
         return {
+            **told,
             Forget: lambda order: store.forget(order.keys),
             Attempted: lambda order: store.attempted(order.through),
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -106,6 +106,12 @@ class Tell(Order, frozen=True):
     """Hand an event to the application."""
 
     event: Any
+
+
+class TellAll(Order, frozen=True):
+    """Hand events of one and the same class to the application, one after the other: as many `Tell`, but cheaper."""
+
+    events: Sequence[Any]
 
 
 class Note(Order, frozen=True):

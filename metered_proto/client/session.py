@@ -70,7 +70,7 @@ from metered_proto.facts import (
 )
 from metered_proto.latency import Latencies
 from metered_proto.machine import Composite, Deadline, Micros, micros
-from metered_proto.orders import Abandon, Answer, Begin, CloseLink, Note, OpenLink, Order, Send, Tell
+from metered_proto.orders import Abandon, Answer, Begin, CloseLink, Note, OpenLink, Order, Send, Tell, TellAll
 from metered_proto.settings import ClientSettings
 from metered_proto.wire.close_codes import WsCloseCode, verdict
 from metered_proto.wire.codec import Malformed, decode_server_frames, encode_frame
@@ -176,8 +176,8 @@ class ClientSession(Composite):
     """The machine of a signalling client.
 
     Give it the calls of `metered_proto.client.calls` as `Asked`; carry out `OpenLink`, `Send`, `CloseLink`,
-    `Begin(FetchToken)`, `Abandon`, `Answer`, `Tell` and `Note`; with an `outbox` also `Forget` and `Attempted`, which
-    are for its store. One link is open at a time; facts about any other are ignored.
+    `Begin(FetchToken)`, `Abandon`, `Answer`, `Tell`, `TellAll` and `Note`; with an `outbox` also `Forget` and
+    `Attempted`, which are for its store. One link is open at a time; facts about any other are ignored.
 
     With a `deduplicator`, what comes from an outbox is told as if it had been published without: each message for
     itself, repeats left out, gaps told as `Gap`.
@@ -565,7 +565,10 @@ class ClientSession(Composite):
         orders: list[Order] = []
         oldest: Pending | None = None
         online, deduplicator, settle = self._phase.name == "online", self._deduplicator, self._ledger.settle
-        for frame in decode_server_frames(payloads):
+        frames = decode_server_frames(payloads)
+        if online and deduplicator is None and len(frames) > 1 and _ONLY_MESSAGES.issuperset(map(type, frames)):
+            return [TellAll(frames)]  # all that a busy subscriber gets, and it gets much
+        for frame in frames:
             if not online:
                 orders += self._greeted(now, link, frame)
                 online = self._phase.name == "online"
@@ -664,6 +667,9 @@ class ClientSession(Composite):
             for secret in (self._credential, quote(self._credential, safe="")):
                 text = text.replace(secret, MASK)
         return scrub(text[:LONGEST_TEXT])
+
+
+_ONLY_MESSAGES = frozenset({Message})
 
 
 def _is_milestone(count: int) -> bool:

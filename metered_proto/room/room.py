@@ -70,7 +70,7 @@ from metered_proto.facts import (
     Woken,
 )
 from metered_proto.machine import Deadline, Micros, micros, soonest
-from metered_proto.orders import Answer, Note, Order, Tell
+from metered_proto.orders import Answer, Note, Order, Tell, TellAll
 from metered_proto.room.company import Company, Counters
 from metered_proto.room.members import MakePeer, PeerMachine
 from metered_proto.room.settings import RoomSettings
@@ -453,6 +453,9 @@ class Room:
             for order in said:
                 if isinstance(order, Tell):
                     self._told(now, order.event, orders)
+                elif isinstance(order, TellAll):
+                    for event in order.events:
+                        self._told(now, event, orders)
                 elif isinstance(order, Answer):
                     self._answered(now, order, orders)
                 else:

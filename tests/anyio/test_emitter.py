@@ -190,6 +190,111 @@ async def test_what_a_sync_function_returns_is_awaited() -> None:
     assert len(log.lines) == 1
 
 
+# --- several events at once ---
+
+
+async def test_several_events_reach_everybody_one_after_the_other() -> None:
+    emitter, _ = make_emitter()
+    seen: list[str] = []
+    emitter.on(Message, lambda event: seen.append(f"first {event.data}"))
+    emitter.emit_all([message(1), message(2), message(3)])
+    assert seen == ["first 1", "first 2", "first 3"]
+    seen.clear()
+    emitter.on(Event, lambda event: seen.append(f"second {event.data}"))
+    emitter.emit_all([message(1), message(2)])
+    assert seen == ["first 1", "second 1", "first 2", "second 2"]
+    emitter.emit_all([])
+    assert len(seen) == 4
+
+
+async def test_of_several_events_all_reach_an_async_handler_and_a_stream() -> None:
+    emitter, _ = make_emitter()
+    seen: list[int] = []
+
+    async def handler(event: Message) -> None:
+        await anyio.lowlevel.checkpoint()
+        seen.append(event.data)
+
+    emitter.on(Message, handler)
+    emitter.emit_all([message(1), message(2), message(3)])
+    emitter.off(Direct, handler)
+    await emitter.finish()
+    assert seen == [1, 2, 3]
+
+    emitter, _ = make_emitter()
+    stream = emitter.events(Message, maxsize=2)
+    emitter.emit_all([message(1), message(2), message(3)])
+    assert stream.dropped == 1
+    emitter.end_streams()
+    assert [event.data async for event in stream] == [2, 3]
+
+
+async def test_who_comes_and_goes_between_several_events() -> None:
+    emitter, log = make_emitter()
+    seen: list[tuple[str, int]] = []
+
+    def first(event: Message) -> object:
+        seen.append(("first", event.data))
+        if event.data == 2:
+            emitter.on(Message, second)
+        if event.data == 3:
+            raise RuntimeError("no")
+        if event.data == 4:
+            emitter.off(Message, first)
+            emitter.off(Message, second)
+        if event.data == 1:
+            return later()
+        return None
+
+    def second(event: Message) -> None:
+        seen.append(("second", event.data))
+
+    async def later() -> None:
+        seen.append(("later", 0))
+
+    emitter.on(Message, first)
+    emitter.emit_all([message(number) for number in (0, 1, 2, 3, 4, 5)])
+    assert seen == [("first", 0), ("first", 1), ("first", 2), ("first", 3), ("second", 3), ("first", 4)]
+    assert [line[1] for line in log.lines] == ["a handler raised"]
+    await emitter.finish()
+    assert seen[-1] == ("later", 0)
+
+
+async def test_a_handler_alone_that_raises_gets_the_next_of_several() -> None:
+    emitter, log = make_emitter()
+    seen: list[int] = []
+
+    def handler(event: Message) -> None:
+        seen.append(event.data)
+        raise RuntimeError("no")
+
+    emitter.on(Message, handler)
+    emitter.emit_all([message(1), message(2), message(3)])
+    assert seen == [1, 2, 3]
+    assert len(log.lines) == 3
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_once_is_for_the_first_of_several(is_async: bool) -> None:
+    emitter, _ = make_emitter()
+    seen: list[int] = []
+
+    async def later(event: Message) -> None:
+        seen.append(event.data)
+
+    def once(event: Message) -> None:
+        seen.append(event.data)
+        emitter.once(Message, again)
+
+    def again(event: Message) -> None:
+        seen.append(-event.data)
+
+    emitter.once(Message, later if is_async else once)
+    emitter.emit_all([message(1), message(2), message(3)])
+    await emitter.finish()
+    assert seen == ([1] if is_async else [1, -2])
+
+
 # --- async handlers ---
 
 

@@ -39,6 +39,7 @@ from metered_proto.orders import (
     RefuseLink,
     Send,
     Tell,
+    TellAll,
 )
 
 FACTS: list[Fact] = [
@@ -67,6 +68,7 @@ ORDERS: list[Order] = [
     Begin(3, {"work": "token"}),
     Abandon(3),
     Tell({"event": 1}),
+    TellAll([{"event": 1}, {"event": 2}]),
     Note("info", "state", {"to": "connected"}),
 ]
 

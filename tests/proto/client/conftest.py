@@ -23,7 +23,7 @@ from metered_proto.entropy import Entropy
 from metered_proto.events import Disconnected, StateChange
 from metered_proto.facts import Asked, EffectDone, Fact, Heard, LinkDown, LinkUp, Received, Withdrawn, Woken
 from metered_proto.machine import micros
-from metered_proto.orders import Abandon, Answer, Begin, CloseLink, Note, OpenLink, Order, Send, Tell
+from metered_proto.orders import Abandon, Answer, Begin, CloseLink, Note, OpenLink, Order, Send, Tell, TellAll
 from metered_proto.settings import ClientSettings, Outbox, ReconnectOptions
 
 # The helper of the outbox's tests is a module beside them; test files are loaded by path, so it has to be findable.
@@ -319,6 +319,15 @@ class Conversation:
             self._carried.add(key)
             self._newest = max(self._newest, key)
 
+    def _hear(self, event: Any) -> None:
+        assert not self._over, "told something after the end"
+        if isinstance(event, StateChange):
+            assert event.from_ == self._state != event.to
+            self._state = event.to
+        if isinstance(event, Disconnected) and not event.will_reconnect:
+            self._over = True
+        self.told.append(event)
+
     def _take(self, order: Order) -> None:
         self.orders.append(order)
         if not isinstance(order, OpenLink):
@@ -364,13 +373,12 @@ class Conversation:
                 assert through > self.attempted_through, "that is no news"
                 self.attempted_through = through
             case Tell(event):
-                assert not self._over, "told something after the end"
-                if isinstance(event, StateChange):
-                    assert event.from_ == self._state != event.to
-                    self._state = event.to
-                if isinstance(event, Disconnected) and not event.will_reconnect:
-                    self._over = True
-                self.told.append(event)
+                self._hear(event)
+            case TellAll(events):
+                assert len(events) > 1, "that could have been one"
+                assert len(set(map(type, events))) == 1, "events of several classes"
+                for event in events:
+                    self._hear(event)
             case Note():
                 self.notes.append(order)
             case _:

@@ -22,7 +22,7 @@ from metered_proto.events import (
     StateChange,
     TokenProviderError,
 )
-from metered_proto.orders import Tell
+from metered_proto.orders import Tell, TellAll
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,6 +66,14 @@ class TestEvents:
         assert online.told == [
             Message(channel="fleet/1", sender_peer_id="p", data={"t": 20.5}, sender_metadata={}),
         ]
+
+    def test_several_messages_of_one_read_are_told_in_one_order(self, online: Conversation) -> None:
+        frames = [{"type": "message", "channel": "fleet/1", "from": "p", "data": number} for number in range(3)]
+        online.server(*frames)
+        assert online.orders[-1:] == [TellAll([Message("fleet/1", "p", number) for number in range(3)])]
+        assert [event.data for event in online.told] == [0, 1, 2]
+        online.server(frames[0], {"type": "direct", "from": "p", "data": "in between"}, frames[1])
+        assert [event.data for event in online.told[3:]] == [0, "in between", 1]
 
     def test_direct(self, online: Conversation) -> None:
         online.server({"type": "direct", "from": "p", "data": None, "fromMetadata": {"name": "P"}})

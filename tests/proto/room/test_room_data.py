@@ -193,6 +193,11 @@ class TestReceiving:
         assert bobs.told == [Data("bob", data, "broadcast", None)]
         assert bobs.peer("bob").signals == []
 
+    def test_several_at_once(self, bobs: Any) -> None:
+        message = {"type": "message", "channel": "room", "from": "bob"}
+        bobs.server(*({**message, "data": number} for number in range(3)))
+        assert bobs.told == [Data("bob", number, "broadcast", None) for number in range(3)]
+
     def test_while_the_snapshot_is_waited_for(self, bobs: Any) -> None:
         bobs.link_goes_down()
         bobs.until_woken()
