@@ -20,7 +20,7 @@ from metered_anyio.remote_events import (
 from metered_anyio.remote_peer import RemotePeer
 from metered_anyio.room_events import PeerJoined, PeerLeft
 from metered_anyio.room_stats import RoomStats
-from metered_anyio.rtc.engine import CandidateStats, ConnectionStats, PeerConnectionError, TrackStats
+from metered_anyio.rtc.engine import CandidateStats, ConnectionStats, TrackStats
 from metered_anyio.signalling_client import SignallingClient, SignallingClientState
 from metered_anyio.stats import ClientStats, OutboxStats
 from metered_proto.client.deduplicator import Deduplicator, Delivery
@@ -42,6 +42,7 @@ from metered_proto.errors import (
     OutboxFullError,
     OutboxStoreError,
     OversizedPayloadError,
+    PeerConnectionError,
     PublishManyError,
     ReconcileTimeoutError,
     ReplaceTrackFailure,

@@ -16,7 +16,7 @@ import anyio.to_thread
 from metered_anyio.backend import Backend, Waiter
 from metered_anyio.logger import ContainedLogger
 from metered_anyio.pump import Pump
-from metered_proto.errors import WebRtcMissingError
+from metered_proto.errors import PeerConnectionError, WebRtcMissingError
 from metered_proto.facts import Fact
 from metered_proto.orders import Order
 from metered_proto.rtc.absent import HOW_TO_INSTALL
@@ -189,7 +189,6 @@ class LazyEngine:
 
     async def stats(self, pc: int) -> ConnectionStats | None:
         """Measure a connection; None if it is not there."""
-        from metered_anyio.rtc.engine import PeerConnectionError
 
         try:
             return await self.need().stats(pc)

@@ -23,6 +23,7 @@
     ├── DataChannelOverflowError        queued, cap
     ├── DataChannelOversizedError       size, cap
     ├── DataChannelClosedError          ready_state
+    ├── PeerConnectionError             a peer connection could not do it: operation, reason
     └── WebRtcMissingError              what was asked for needs a library that is not installed
 
 Codes and fields are stable, messages are for people. Two errors of one class with equal fields are equal, so
@@ -286,6 +287,20 @@ class DataChannelClosedError(MeteredRealtimeError):
     def __init__(self, ready_state: str = "closed") -> None:
         super().__init__(f"the data channel is {ready_state}")
         self.ready_state = ready_state
+
+
+class PeerConnectionError(MeteredRealtimeError):
+    """A peer connection could not do what was asked of it. Neither field quotes a description.
+
+    `operation` is `offer`, `answer`, `take_answer`, `candidate`, `gather`, `connect`, `track` or `closed`.
+    """
+
+    fields = ("operation", "reason")
+
+    def __init__(self, operation: str, reason: str) -> None:
+        super().__init__(f"{operation}: {reason}")
+        self.operation = operation
+        self.reason = reason
 
 
 class WebRtcMissingError(MeteredRealtimeError, ImportError):

@@ -24,7 +24,7 @@ from aiortc import (
 from metered_anyio.logger import ContainedLogger
 from metered_anyio.rtc import private, private_ice
 from metered_anyio.rtc.channels import EngineChannel
-from metered_anyio.rtc.engine import ConnectionStats, PeerConnectionError
+from metered_anyio.rtc.engine import ConnectionStats
 from metered_anyio.rtc.fanout import FanOut
 from metered_anyio.rtc.gathering import Gatherer
 from metered_anyio.rtc.layout import Layout
@@ -38,6 +38,7 @@ from metered_anyio.rtc.mending import (
 )
 from metered_anyio.rtc.remote_track import Inlet, RemoteTrack
 from metered_anyio.rtc.senders import Senders
+from metered_proto.errors import PeerConnectionError
 from metered_proto.facts import Fact
 from metered_proto.rtc.words import (
     CandidateFailed,

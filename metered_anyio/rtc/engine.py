@@ -9,27 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
-from metered_proto.errors import MeteredRealtimeError
 from metered_proto.orders import Order
 from metered_proto.rtc.words import ChannelOptions, Work
 
 ReadyState: TypeAlias = Literal["connecting", "open", "closing", "closed"]
-
-
-class PeerConnectionError(MeteredRealtimeError):
-    """A peer connection could not do what was asked of it. Neither field quotes a description.
-
-    `operation` is `offer`, `answer`, `take_answer`, `candidate`, `gather`, `connect`, `track` or `closed`.
-    """
-
-    fields: ClassVar[tuple[str, ...]] = ("operation", "reason")
-
-    def __init__(self, operation: str, reason: str) -> None:
-        super().__init__(f"{operation}: {reason}")
-        self.operation = operation
-        self.reason = reason
 
 
 class LocalSource(Protocol):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from metered_anyio.rtc import private, private_ice
-from metered_anyio.rtc.engine import PeerConnectionError
+from metered_proto.errors import PeerConnectionError
 from metered_proto.events import IceServer
 
 PATIENCE: Final = 5.0

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from aiortc import RTCPeerConnection
 
 from metered_anyio.rtc import private
-from metered_anyio.rtc.engine import PeerConnectionError
 from metered_anyio.rtc.mending import readable
+from metered_proto.errors import PeerConnectionError
 
 
 class Slot(NamedTuple):

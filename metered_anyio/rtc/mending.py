@@ -14,7 +14,7 @@ from typing import Any, Final
 from aiortc import RTCPeerConnection
 
 from metered_anyio.rtc import private
-from metered_anyio.rtc.engine import PeerConnectionError
+from metered_proto.errors import PeerConnectionError
 from metered_proto.wire.caps import MEDIA_SECTIONS
 
 _MEDIA: Final = ("audio", "video")

@@ -9,8 +9,8 @@ from typing import Any, Final
 from aiortc import RTCPeerConnection
 
 from metered_anyio.rtc import private
-from metered_anyio.rtc.engine import PeerConnectionError
 from metered_anyio.rtc.fanout import FanOut, Outlet
+from metered_proto.errors import PeerConnectionError
 from metered_proto.rtc.words import LocalTrack
 
 RESTING: Final = 32

@@ -13,8 +13,8 @@ import anyio
 
 from metered_anyio.backend import Backend
 from metered_anyio.logger import Logger
-from metered_anyio.rtc.engine import PeerConnectionError
 from metered_anyio.rtc.front import Front
+from metered_proto.errors import PeerConnectionError
 from metered_proto.facts import Fact
 
 _JOIN: Final = 1.0  # seconds

@@ -12,9 +12,10 @@ from metered_anyio.rtc import private
 from metered_anyio.rtc.channels import EngineChannel
 from metered_anyio.rtc.connection import Connection
 from metered_anyio.rtc.crossing import Crossing
-from metered_anyio.rtc.engine import ConnectionStats, LocalSource, PeerConnectionError
+from metered_anyio.rtc.engine import ConnectionStats, LocalSource
 from metered_anyio.rtc.fanout import FanOut
 from metered_anyio.rtc.remote_track import RemoteTrack
+from metered_proto.errors import PeerConnectionError
 from metered_proto.facts import Fact
 from metered_proto.rtc.words import (
     AddCandidate,

@@ -29,6 +29,7 @@ from metered_proto.errors import (
     OutboxFullError,
     OutboxStoreError,
     OversizedPayloadError,
+    PeerConnectionError,
     PublishManyError,
     ReconcileTimeoutError,
     ReplaceTrackFailure,
@@ -70,6 +71,7 @@ SAMPLES: list[tuple[MeteredRealtimeError, str]] = [
     (DataChannelOverflowError(256, 256), "256 sends are waiting, the cap is 256"),
     (DataChannelOversizedError(9, 8), "the message has 9 bytes, the data channel buffers at most 8"),
     (DataChannelClosedError("closing"), "the data channel is closing"),
+    (PeerConnectionError("offer", "ValueError"), "offer: ValueError"),
     (WebRtcMissingError("pip install it"), "pip install it"),
 ]
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rtc_kit import Picture, Side, Tone, negotiate, shade_of, two_sides
 
-from metered_anyio.rtc.engine import PeerConnectionError
+from metered_proto.errors import PeerConnectionError
 from metered_proto.rtc.words import CloseConnection, CountReceived, MakeAnswer, MakeOffer, SwapSender, TakeAnswer
 from metered_proto.wire.sdp import read_sdp, track_for_mid
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rtc_kit import Picture, Tone, negotiate, shade_of, two_sides
 
-from metered_anyio.rtc.engine import PeerConnectionError
+from metered_proto.errors import PeerConnectionError
 from metered_proto.rtc.words import CountReceived
 
 pytestmark = pytest.mark.anyio

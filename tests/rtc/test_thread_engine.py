@@ -14,8 +14,8 @@ from rtc_kit import Picture, Side, negotiate, shade_of, two_sides
 
 from metered_anyio.backend import current_backend
 from metered_anyio.logger import NoopLogger
-from metered_anyio.rtc.engine import PeerConnectionError
 from metered_anyio.rtc.thread_engine import ThreadEngine
+from metered_proto.errors import PeerConnectionError
 from metered_proto.facts import Fact
 from metered_proto.rtc.words import CountReceived, MakeOffer, SwapSender
 
