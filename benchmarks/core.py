@@ -30,7 +30,7 @@ from metered_proto.entropy import Entropy
 from metered_proto.events import Message
 from metered_proto.facts import Asked, LinkAsked, LinkUp, Received
 from metered_proto.masking import MaskKeys
-from metered_proto.orders import Broadcast, Send, Tell
+from metered_proto.orders import AnswerAll, Broadcast, Send, TellAll
 from metered_proto.relay import Limits, PublishableKey, Relay, RelaySettings
 from metered_proto.settings import ClientSettings
 from metered_proto.websocket import WebSocket, server_text_frame
@@ -70,8 +70,8 @@ def _to_event(plan: Plan) -> Iterator[Figure]:
         assert len(events) == BATCH
 
     def ours() -> None:
-        orders = session.handle(1, received)
-        assert len(orders) == BATCH
+        (told,) = session.handle(1, received)
+        assert isinstance(told, TellAll)
 
     def published() -> None:
         for text in texts:
@@ -93,9 +93,9 @@ def _to_handler(plan: Plan) -> Iterator[Figure]:
     handle = _published_handle(published_heard)
 
     def ours() -> None:
-        for order in session.handle(1, received):
-            assert isinstance(order, Tell)
-            emitter.emit(order.event)
+        (told,) = session.handle(1, received)
+        assert isinstance(told, TellAll)
+        emitter.emit_all(told.events)
 
     def published() -> None:
         for text in texts:
@@ -119,9 +119,9 @@ def _stream_to_handler(plan: Plan) -> Iterator[Figure]:
     def ours() -> None:
         for event in ws.receive(stream):
             assert isinstance(event, Messages)
-            for order in session.handle(1, Received(1, event.payloads)):
-                assert isinstance(order, Tell)
-                emitter.emit(order.event)
+            (told,) = session.handle(1, Received(1, event.payloads))
+            assert isinstance(told, TellAll)
+            emitter.emit_all(told.events)
 
     def published() -> None:
         protocol.receive_data(stream)
@@ -150,8 +150,10 @@ def _publish(plan: Plan) -> Iterator[Figure]:
                 assert isinstance(order, Send)
                 texts.append(order.payload)
         assert ws.frames(texts)
-        answers = session.handle(1, Received(1, [f'{{"type":"ack","requestId":"{number}"}}' for number in numbers]))
-        assert len(answers) == BATCH
+        acks = Received(1, [f'{{"type":"ack","requestId":"{number}"}}' for number in numbers])
+        (answered,) = session.handle(1, acks)
+        assert isinstance(answered, AnswerAll)
+        assert len(answered.ops) == BATCH
 
     def by_hand() -> None:
         for number in range(BATCH):

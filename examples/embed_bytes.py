@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from metered_proto.client import Call, ClientSession, Close, Connect, Publish, Subscribe
 from metered_proto.entropy import Entropy
 from metered_proto.facts import Asked, Fact, Heard, LinkDown, LinkUp, Received, Woken
-from metered_proto.orders import Answer, CloseLink, OpenLink, Send, Tell, TellAll
+from metered_proto.orders import Answer, AnswerAll, CloseLink, OpenLink, Send, Tell, TellAll
 from metered_proto.settings import ClientSettings
 from metered_proto.websocket import Closed, MaskKeys, Messages, Opened, Refused, Reply, State, WebSocket
 from metered_proto.websocket import Heard as ControlFrame
@@ -62,6 +62,8 @@ class Loop:
                     self.out += self.websocket.close(code, reason)
                 case Answer(op):
                     self.answers[op] = order
+                case AnswerAll(ops):
+                    self.answers |= {op: Answer(op) for op in ops}
                 case Tell(event):
                     print(event, flush=True)
                 case TellAll(events):

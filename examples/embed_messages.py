@@ -17,7 +17,7 @@ from websockets.sync.client import ClientConnection, connect
 from metered_proto.client import Call, ClientSession, Close, Connect, Publish, Subscribe
 from metered_proto.entropy import Entropy
 from metered_proto.facts import Asked, Fact, LinkDown, LinkUp, Received, Woken
-from metered_proto.orders import Answer, CloseLink, OpenLink, Send, Tell, TellAll
+from metered_proto.orders import Answer, AnswerAll, CloseLink, OpenLink, Send, Tell, TellAll
 from metered_proto.settings import ClientSettings
 
 
@@ -68,6 +68,8 @@ class Loop:
                     self.websocket = None
                 case Answer(op):
                     self.answers[op] = order
+                case AnswerAll(ops):
+                    self.answers |= {op: Answer(op) for op in ops}
                 case Tell(event):
                     print(event, flush=True)
                 case TellAll(events):

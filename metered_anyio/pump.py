@@ -23,6 +23,7 @@ from metered_proto.orders import (
     Abandon,
     AcceptLink,
     Answer,
+    AnswerAll,
     Begin,
     Broadcast,
     CloseLink,
@@ -68,6 +69,10 @@ class Host(Protocol):
     def settle(self) -> None:
         """Called after each fact has been dealt with: a place to notice that the machine has come to its end."""
         ...
+
+
+_GRANTED = Answer(0)
+"""What each of many who wait is told; whom it is for, they know."""
 
 
 class _Held:
@@ -125,6 +130,7 @@ class Pump:
             Send: self._send,
             Broadcast: self._broadcast,
             Answer: self._answer,
+            AnswerAll: self._answer_all,
             PingLink: self._ping,
             CloseLink: self._close,
             OpenLink: self._open,
@@ -351,6 +357,15 @@ class Pump:
                 answered(order.value, order.error)
         elif not waiter.done():
             waiter.set_result(order)
+
+    def _answer_all(self, order: AnswerAll) -> None:
+        waiters, granted = self._waiters, _GRANTED
+        for op in order.ops:
+            waiter = waiters.pop(op, None)
+            if waiter is None:
+                self._answer(Answer(op))
+            elif not waiter.done():
+                waiter.set_result(granted)
 
     def _begin(self, order: Begin) -> None:
         scope = self._effects[order.effect] = self.backend.cancel_scope()

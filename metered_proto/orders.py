@@ -89,6 +89,12 @@ class Answer(Order, frozen=True):
     error: Exception | None = None
 
 
+class AnswerAll(Order, frozen=True):
+    """All these are answered, with neither value nor error: as many `Answer`, but cheaper."""
+
+    ops: Sequence[int]
+
+
 class Begin(Order, frozen=True):
     """Start work that a machine cannot do itself, and report `EffectDone` under the same number."""
 

@@ -20,7 +20,8 @@ its end.
 
 from __future__ import annotations
 
-from typing import Final, Literal, TypeAlias
+from collections.abc import Sequence
+from typing import Final, Literal, TypeAlias, cast
 from urllib.parse import quote
 
 import msgspec
@@ -70,7 +71,19 @@ from metered_proto.facts import (
 )
 from metered_proto.latency import Latencies
 from metered_proto.machine import Composite, Deadline, Micros, micros
-from metered_proto.orders import Abandon, Answer, Begin, CloseLink, Note, OpenLink, Order, Send, Tell, TellAll
+from metered_proto.orders import (
+    Abandon,
+    Answer,
+    AnswerAll,
+    Begin,
+    CloseLink,
+    Note,
+    OpenLink,
+    Order,
+    Send,
+    Tell,
+    TellAll,
+)
 from metered_proto.settings import ClientSettings
 from metered_proto.wire.close_codes import WsCloseCode, verdict
 from metered_proto.wire.codec import Malformed, decode_server_frames, encode_frame
@@ -176,8 +189,8 @@ class ClientSession(Composite):
     """The machine of a signalling client.
 
     Give it the calls of `metered_proto.client.calls` as `Asked`; carry out `OpenLink`, `Send`, `CloseLink`,
-    `Begin(FetchToken)`, `Abandon`, `Answer`, `Tell`, `TellAll` and `Note`; with an `outbox` also `Forget` and
-    `Attempted`, which are for its store. One link is open at a time; facts about any other are ignored.
+    `Begin(FetchToken)`, `Abandon`, `Answer`, `AnswerAll`, `Tell`, `TellAll` and `Note`; with an `outbox` also
+    `Forget` and `Attempted`, which are for its store. One link is open at a time; facts about any other are ignored.
 
     With a `deduplicator`, what comes from an outbox is told as if it had been published without: each message for
     itself, repeats left out, gaps told as `Gap`.
@@ -250,9 +263,11 @@ class ClientSession(Composite):
 
     def handle(self, now: Micros, fact: Fact) -> list[Order]:
         """Take in one fact. Raises `LocalProtocolError` for a call or a fact that is not for a client."""
-        # These two ahead of the others, being the most frequent by far.
+        # These ahead of the others, being the most frequent by far.
         if type(fact) is Asked:
-            return self._asked(now, fact.op, fact.call)
+            self.counters.requests += 1
+            call = fact.call
+            return self._publish(now, fact.op, call) if type(call) is Publish else self._asked(now, fact.op, call)
         if type(fact) is Received:
             return self._received(now, fact.link, fact.payloads) if fact.link == self._phase.link else []
         match fact:
@@ -433,9 +448,6 @@ class ClientSession(Composite):
     # --- the application ---
 
     def _asked(self, now: Micros, op: int, call: object) -> list[Order]:
-        self.counters.requests += 1
-        if type(call) is Publish:
-            return self._publish(now, op, call)
         match call:
             case SendTo():
                 return self._send(now, op, call)
@@ -566,8 +578,11 @@ class ClientSession(Composite):
         oldest: Pending | None = None
         online, deduplicator, settle = self._phase.name == "online", self._deduplicator, self._ledger.settle
         frames = decode_server_frames(payloads)
-        if online and deduplicator is None and len(frames) > 1 and _ONLY_MESSAGES.issuperset(map(type, frames)):
-            return [TellAll(frames)]  # all that a busy subscriber gets, and it gets much
+        if online and len(frames) > 1:  # a busy subscriber or publisher gets much, and nothing else
+            if deduplicator is None and _ONLY_MESSAGES.issuperset(map(type, frames)):
+                return [TellAll(frames)]
+            if _ONLY_ACKS.issuperset(map(type, frames)):
+                return self._acknowledged(now, [frame.request_id for frame in cast(Sequence[Ack], frames)])
         for frame in frames:
             if not online:
                 orders += self._greeted(now, link, frame)
@@ -597,6 +612,19 @@ class ClientSession(Composite):
             # A pong, or a second welcome, says no more than that the server is there.
         if oldest is not None:
             self.ack_latencies.add(now - self._ledger.sent_at(oldest))
+        return orders
+
+    def _acknowledged(self, now: Micros, request_ids: list[str]) -> list[Order]:
+        requests = list(map(self._ledger.settle, request_ids))
+        oldest = next((request for request in requests if request is not None), None)
+        if oldest is not None:
+            self.ack_latencies.add(now - self._ledger.sent_at(oldest))
+        if _ONLY_PENDING.issuperset(map(type, requests)):
+            ops = [request.op for request in requests if request is not None and request.op is not None]
+            return [AnswerAll(ops)] if ops else []
+        orders: list[Order] = []
+        for request_id, request in zip(request_ids, requests, strict=True):
+            orders += self._settled(now, request_id, request, None)
         return orders
 
     def _deduplicated(self, deduplicator: Deduplicator, message: Message) -> list[Order]:
@@ -669,7 +697,7 @@ class ClientSession(Composite):
         return scrub(text[:LONGEST_TEXT])
 
 
-_ONLY_MESSAGES = frozenset({Message})
+_ONLY_MESSAGES, _ONLY_ACKS, _ONLY_PENDING = frozenset({Message}), frozenset({Ack}), frozenset({Pending})
 
 
 def _is_milestone(count: int) -> bool:

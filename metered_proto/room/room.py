@@ -70,7 +70,7 @@ from metered_proto.facts import (
     Woken,
 )
 from metered_proto.machine import Deadline, Micros, micros, soonest
-from metered_proto.orders import Answer, Note, Order, Tell, TellAll
+from metered_proto.orders import Answer, AnswerAll, Note, Order, Tell, TellAll
 from metered_proto.room.company import Company, Counters
 from metered_proto.room.members import MakePeer, PeerMachine
 from metered_proto.room.settings import RoomSettings
@@ -458,6 +458,9 @@ class Room:
                         self._told(now, event, orders)
                 elif isinstance(order, Answer):
                     self._answered(now, order, orders)
+                elif isinstance(order, AnswerAll):
+                    for op in order.ops:
+                        self._answered(now, Answer(op), orders)
                 else:
                     orders.append(order)
         finally:

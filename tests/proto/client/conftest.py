@@ -23,7 +23,19 @@ from metered_proto.entropy import Entropy
 from metered_proto.events import Disconnected, StateChange
 from metered_proto.facts import Asked, EffectDone, Fact, Heard, LinkDown, LinkUp, Received, Withdrawn, Woken
 from metered_proto.machine import micros
-from metered_proto.orders import Abandon, Answer, Begin, CloseLink, Note, OpenLink, Order, Send, Tell, TellAll
+from metered_proto.orders import (
+    Abandon,
+    Answer,
+    AnswerAll,
+    Begin,
+    CloseLink,
+    Note,
+    OpenLink,
+    Order,
+    Send,
+    Tell,
+    TellAll,
+)
 from metered_proto.settings import ClientSettings, Outbox, ReconnectOptions
 
 # The helper of the outbox's tests is a module beside them; test files are loaded by path, so it has to be findable.
@@ -319,6 +331,12 @@ class Conversation:
             self._carried.add(key)
             self._newest = max(self._newest, key)
 
+    def _hear_out(self, answer: Answer) -> None:
+        assert answer.op in self._asked, "answered what nobody asked"
+        assert answer.op not in self.answers, "answered twice"
+        assert answer.op not in self._withdrawn, "answered what was withdrawn"
+        self.answers[answer.op] = answer
+
     def _hear(self, event: Any) -> None:
         assert not self._over, "told something after the end"
         if isinstance(event, StateChange):
@@ -359,11 +377,11 @@ class Conversation:
                 self.effect = effect
             case Abandon(effect):
                 self._effects.remove(effect)
-            case Answer(op):
-                assert op in self._asked, "answered what nobody asked"
-                assert op not in self.answers, "answered twice"
-                assert op not in self._withdrawn, "answered what was withdrawn"
-                self.answers[op] = order
+            case Answer():
+                self._hear_out(order)
+            case AnswerAll(ops):
+                for op in ops:
+                    self._hear_out(Answer(op))
             case Forget(keys):
                 assert self.loaded.durable, "there is nobody to forget"
                 assert not set(keys) & set(self.forgotten), "forgotten twice"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metered_proto.client.calls import Close, Connect, FetchToken, Publish, SendTo, Subscribe, Unsubscribe
+from metered_proto.client.calls import Close, Connect, FetchToken, Publish, PublishMany, SendTo, Subscribe, Unsubscribe
 from metered_proto.client.session import ClientSession
 from metered_proto.entropy import Entropy
 from metered_proto.errors import (
@@ -23,7 +23,7 @@ from metered_proto.errors import (
 )
 from metered_proto.events import ServerError
 from metered_proto.facts import Asked, LinkAsked, LinkBlocked, LinkDown, LinkDrained, LinkUp, Received, Withdrawn
-from metered_proto.orders import Answer, Note, Tell
+from metered_proto.orders import Answer, AnswerAll, Note, Tell
 from metered_proto.settings import ClientSettings
 from metered_proto.wire.close_codes import ErrorCode
 
@@ -142,6 +142,39 @@ class TestOutcomes:
         op = talk.asks(call)
         assert talk.orders == [Answer(op, error=NotConnectedError(talk.state))]
         assert talk.session.channels == (), "a subscribe refused for lack of a connection leaves none behind"
+
+
+class TestSeveralAcknowledgementsOfOneRead:
+    def test_they_are_one_answer(self, online: Conversation) -> None:
+        ops = [online.publishes(data=number) for number in range(4)]
+        online.withdraws(ops[1])
+        online.server(*acks(*ops))
+        assert online.orders[-1] == AnswerAll([ops[0], *ops[2:]])
+        assert online.session.in_flight == 0
+
+    def test_of_what_nobody_waits_for_there_is_none(self, online: Conversation) -> None:
+        ops = [online.publishes(), online.publishes()]
+        for op in ops:
+            online.withdraws(op)
+        online.forget()
+        online.server(*acks(*ops))
+        assert online.orders == []
+
+    def test_repeats_and_strangers_among_them(self, online: Conversation) -> None:
+        first, second = online.publishes(), online.publishes()
+        online.server(*acks("stranger", second, second, first, first))
+        assert [online.answers[op] for op in (first, second)] == [Answer(first), Answer(second)]
+
+    def test_those_of_a_subscription_and_of_a_batch_among_them(self, online: Conversation) -> None:
+        one, more = online.publishes(), online.asks(PublishMany((Publish.of("room", 1), Publish.of("room", 2))))
+        subscribed = online.subscribes("room")
+        online.server(*acks(one, f"{more}.0", subscribed, f"{more}.1"))
+        assert {one, more, subscribed} <= set(online.answers)
+        assert online.session.channels == ("room",)
+
+
+def acks(*request_ids: int | str) -> list[dict[str, Any]]:
+    return [{"type": "ack", "requestId": str(request_id)} for request_id in request_ids]
 
 
 class TestErrorCodes:

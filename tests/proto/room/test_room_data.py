@@ -35,6 +35,11 @@ class TestSending:
         joined.ack(joined.sent[-1])
         assert joined.error(op) is None
 
+    def test_several_of_them(self, joined: Any) -> None:
+        ops = [joined.sends(number) for number in range(3)]
+        joined.server(*({"type": "ack", "requestId": frame["requestId"]} for frame in joined.sent))
+        assert [joined.error(op) for op in ops] == [None] * 3
+
     @each_row("state", ["idle", "joining", "reconnecting", "closed"])
     def test_not_before_and_not_after(self, state: str, converse: Converse) -> None:
         talk = converse()
