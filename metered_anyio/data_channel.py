@@ -110,10 +110,11 @@ class DataChannel(Emitting):
         nothing.
 
         Raises `DataChannelOversizedError` over `max_buffered_amount`, `DataChannelOverflowError` if too many sends
-        wait, `DataChannelClosedError` on a closed channel or one that closes meanwhile, `TypeError` for other data.
+        wait, `DataChannelClosedError` on a closed channel or one that closes meanwhile, `TypeError` for other data,
+        `ValueError` for text with a lone surrogate.
         """
         if isinstance(data, str):
-            size = len(data.encode("utf-8", "surrogatepass"))
+            size = size_of("data", data)
         elif isinstance(data, bytes | bytearray | memoryview):
             data = bytes(data)
             size = len(data)
@@ -226,6 +227,14 @@ _homes: WeakKeyDictionary[Any, Emitter] = WeakKeyDictionary()
 def adopt(channel: ChannelHandle, home: Emitter) -> None:
     """The handlers of whatever `DataChannel` goes around `channel` belong to those of `home`, and end with them."""
     _homes[channel] = home
+
+
+def size_of(name: str, text: str) -> int:
+    """Bytes of `text` on the wire. Raises `ValueError` if it holds a lone surrogate, which UTF-8 cannot express."""
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError:
+        raise ValueError(f"{name} must not hold a lone surrogate") from None
 
 
 def _checked(channel: Any) -> ChannelHandle:

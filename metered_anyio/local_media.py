@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ from metered_anyio.lazy_engine import LazyEngine
 from metered_anyio.media_stream import MediaTrack, StreamMetadata
 from metered_proto.rtc.words import LocalTrack
 from metered_proto.wire.caps import ID_CHARS
+from metered_proto.wire.codec import encode_data
 
 
 class LocalMedia:
@@ -63,3 +65,12 @@ class LocalMedia:
         """The track's own id, if a description can carry it and no other track of ours has it."""
         fits = 0 < len(id) <= ID_CHARS and " " not in id and id.isprintable()
         return id if fits and all(sent.track_id != id for sent in self._sent()) else os.urandom(16).hex()
+
+
+def copy_of(metadata: StreamMetadata | None) -> StreamMetadata | None:
+    """Metadata that nobody else can change. Raises `TypeError` or `ValueError` for what is no JSON."""
+    encode_data(metadata)
+    try:
+        return copy.deepcopy(metadata)
+    except RecursionError:  # it takes more of the stack than `encode_data`
+        raise ValueError("metadata is nested too deeply") from None

@@ -6,7 +6,6 @@ the real peer connections, and the objects that the application holds in place o
 
 from __future__ import annotations
 
-import copy
 import os
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -21,7 +20,7 @@ import msgspec
 from metered_anyio.backend import keep_interrupts_out
 from metered_anyio.emitting import Emitting
 from metered_anyio.lazy_engine import LazyEngine, has_webrtc, make_engine
-from metered_anyio.local_media import LocalMedia
+from metered_anyio.local_media import LocalMedia, copy_of
 from metered_anyio.logger import Logger
 from metered_anyio.media_stream import MediaStream, MediaTrack, StreamMetadata, check_track
 from metered_anyio.options import SignallingClientOptions, TokenProviderFn, checked, settings_from
@@ -177,13 +176,18 @@ class MeteredPeer(Emitting):
 
     @asynccontextmanager
     async def joined(self, channel: str, *, include_sender_metadata: bool = False) -> AsyncIterator[Self]:
-        """`join` on entering, `close` on leaving. Raises as `join` does."""
+        """`join` on entering, `close` on leaving. Raises as `join` does; a peer that cannot join stays what it is."""
+        idle = self.state == "idle"
         try:
             await self.join(channel, include_sender_metadata=include_sender_metadata)
+        except BaseException:
+            if idle and self.state != "idle":  # cancelled in the very moment in which it was let in
+                await self.__aexit__(None, None, None)
+            raise
+        try:
             yield self
         finally:
-            if self.state != "idle":  # it is where joining failed, and then may be tried again
-                await self.__aexit__(None, None, None)
+            await self.__aexit__(None, None, None)
 
     async def close(self, reason: str | None = None) -> None:
         """Leave for good: close every connection and the socket, end all streams of events, remove all handlers.
@@ -261,7 +265,7 @@ class MeteredPeer(Emitting):
         stream_id = None if stream is None else stream.id
         sent = self._media.find(track)
         if sent is None:
-            sent = self._media.number(track, stream_id, copy.deepcopy(metadata))
+            sent = self._media.number(track, stream_id, copy_of(metadata))
         else:
             sent = msgspec.structs.replace(sent, stream_id=stream_id)
         try:
@@ -270,11 +274,13 @@ class MeteredPeer(Emitting):
             self._media.tidy()
 
     def remove_stream(self, stream: MediaStream) -> None:
-        """Stop sending the tracks of a stream: `remove_track` for each that is sent in it."""
+        """Stop sending the tracks of a stream: `remove_track` for each that is in it, or that is sent in it."""
         _check_stream(stream)
         self._around.check_open("remove_stream")
-        for sent in self._media.of_stream(stream.id):
-            self._remove(sent.key)
+        in_it = [sent for track in stream.get_tracks() if (sent := self._media.find(track)) is not None]
+        # What is sent in it need not be in it: a track that took the place of another one is in no `MediaStream`.
+        for key in dict.fromkeys(sent.key for sent in self._media.of_stream(stream.id) + in_it):
+            self._remove(key)
 
     def remove_track(self, track: MediaTrack) -> None:
         """Stop sending a track to everybody. It is not stopped itself. A no-op if it is not sent.
@@ -331,12 +337,12 @@ class MeteredPeer(Emitting):
         """A copy of the metadata of the first track that is sent in a stream of ours; None if there is none."""
         _check_stream(stream)
         sent = self._media.of_stream(stream.id)
-        return copy.deepcopy(sent[0].metadata) if sent else None
+        return copy_of(sent[0].metadata) if sent else None
 
     def get_track_metadata(self, track: MediaTrack) -> StreamMetadata | None:
         """A copy of the metadata with which a track of ours is sent; None if there is none, or if it is not sent."""
         sent = self._media.find(track)
-        return None if sent is None else copy.deepcopy(sent.metadata)
+        return None if sent is None else copy_of(sent.metadata)
 
     # --- statistics ---
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from weakref import WeakSet
 
-from metered_anyio.data_channel import adopt
+from metered_anyio.data_channel import adopt, size_of
 from metered_anyio.emitter import Emitter
 from metered_anyio.emitting import Emitting
 from metered_anyio.media_stream import MediaStream
@@ -117,7 +117,7 @@ class RemotePeer(Emitting):
 
     @property
     def polite(self) -> bool:
-        """Whether we are the side that gives way when both offer at once."""
+        """Whether we are the side that gives way when both offer at once. False once it has left."""
         return self._room.is_polite(self._id)
 
     @property
@@ -170,7 +170,7 @@ class RemotePeer(Emitting):
         for name, value in (("label", label), ("protocol", protocol)):
             if not isinstance(value, str):
                 raise TypeError(f"{name} must be a str, not {type(value).__name__}")
-            if len(value.encode("utf-8", "surrogatepass")) > LONGEST_LABEL:
+            if size_of(name, value) > LONGEST_LABEL:
                 raise ValueError(f"{name} must not be longer than {LONGEST_LABEL} bytes")
         if not isinstance(ordered, bool):
             raise TypeError(f"ordered must be a bool, not {type(ordered).__name__}")

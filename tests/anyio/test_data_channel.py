@@ -57,6 +57,8 @@ async def test_bytes_like_data_and_nothing_else() -> None:
     for other in (5, None, ["x"]):
         with pytest.raises(TypeError, match="data must be str or bytes"):
             await channel.send(other)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="data must not hold a lone surrogate"):
+        await channel.send("\ud800")
 
 
 async def test_an_open_channel_says_so_to_handlers_that_come_right_after_it() -> None:

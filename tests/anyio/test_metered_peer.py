@@ -101,6 +101,35 @@ async def test_joined_that_fails_leaves_the_peer_idle() -> None:
         assert peer.state == "idle"
 
 
+async def test_joined_that_is_refused_leaves_the_room_as_it_is() -> None:
+    async with warm_relay() as relay, nothing_left():
+        peer = make_peer(relay.url)
+        async with peer.joined(ROOM):
+            for channel, error in (("another", MeteredPeerStateError), ("_system/x", MeteredPeerSendError)):
+                with pytest.raises(error):
+                    async with peer.joined(channel):
+                        raise AssertionError("not reached")
+                assert (peer.state, peer.channel) == ("joined", ROOM)
+        assert peer.state == "closed"
+
+
+async def test_joined_that_is_cancelled_at_any_moment_leaves_nothing() -> None:
+    async with warm_relay() as relay, nothing_left(2):
+        for passes in range(0, 40, 2):
+            peer = make_peer(relay.url)
+            async with anyio.create_task_group() as group:
+
+                async def stay(peer: MeteredPeer = peer) -> None:
+                    async with peer.joined(ROOM):
+                        await anyio.sleep_forever()
+
+                group.start_soon(stay)
+                for _ in range(passes):
+                    await anyio.lowlevel.checkpoint()
+                group.cancel_scope.cancel()
+            assert peer.state in ("idle", "closed")
+
+
 async def test_close_without_ever_joining() -> None:
     async with nothing_left():
         peer = make_peer("ws://127.0.0.1:9")

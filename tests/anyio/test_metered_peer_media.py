@@ -60,6 +60,13 @@ def sent(peer: MeteredPeer) -> list[LocalTrack]:
     return list(peer._around.room.tracks)
 
 
+def nested(deep: int) -> dict[str, Any]:
+    metadata: dict[str, Any] = {}
+    for _ in range(deep):
+        metadata = {"in": metadata}
+    return metadata
+
+
 # --- before there is anybody: no event loop is needed ---
 
 
@@ -100,6 +107,19 @@ def test_each_track_of_a_stream_has_its_own_copy() -> None:
     assert first.stream_id == second.stream_id == stream.id
     peer.remove_stream(stream)
     assert sent(peer) == []
+
+
+def test_removing_a_stream_leaves_nothing_of_it() -> None:
+    peer = make_peer()
+    camera, voice, other = ScriptedTrack(), ScriptedTrack("audio", "voice"), ScriptedTrack("video", "other")
+    stream = MediaStream([camera])
+    peer.add_stream(stream)
+    peer.add_track(voice)
+    peer.add_track(other)
+    stream.add_track(voice)  # so it is in the stream, though it is sent outside of it
+    stream.remove_track(camera)  # and the other way round
+    peer.remove_stream(stream)
+    assert [each.track_id for each in sent(peer)] == ["other"]
 
 
 def test_adding_a_track_again_changes_nothing() -> None:
@@ -152,6 +172,8 @@ def test_metadata_over_the_cap_is_refused_and_nothing_is_added() -> None:
         ((ScriptedTrack(), None, ["label"]), TypeError),
         ((ScriptedTrack(), None, {"label": object()}), TypeError),
         ((ScriptedTrack(), None, {"label": float("nan")}), ValueError),
+        ((ScriptedTrack(), None, nested(600)), ValueError),
+        ((ScriptedTrack(), None, nested(50_000)), ValueError),
     ],
 )
 def test_bad_tracks_streams_and_metadata(arguments: tuple[Any, ...], error: type[Exception]) -> None:

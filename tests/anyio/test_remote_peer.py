@@ -246,6 +246,8 @@ async def test_a_data_channel_of_ours() -> None:
         (None, {}, TypeError),
         (b"chat", {}, TypeError),
         ("x" * 65_536, {}, ValueError),
+        ("\ud800", {}, ValueError),
+        ("chat", {"protocol": "\ud800"}, ValueError),
         ("chat", {"protocol": 5}, TypeError),
         ("chat", {"ordered": 1}, TypeError),
         ("chat", {"max_retransmits": -1}, ValueError),
