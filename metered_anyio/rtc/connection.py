@@ -90,7 +90,7 @@ class Connection:
         self._turn = asyncio.Lock()
         self._connecting = private.Connecting(self.pc, self._turn, self._connect_failed)
         self._numbering = Numbering()
-        self._senders = Senders(self.pc, executor, source_of)
+        self._senders = Senders(self.pc, executor, source_of, logger)
         self._inlets: dict[str, Inlet] = {}  # by mid
         self._takes: dict[str, tuple[int, RemoteTrack]] = {}
         self._unused: frozenset[str] = frozenset()

@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import av
 from aiortc import MediaStreamTrack
 
 from metered_anyio.logger import ContainedLogger
 from metered_anyio.rtc.engine import LocalSource
-from metered_anyio.rtc.frames import AUDIO_CLOCK, SAMPLES, VIDEO_CLOCK, AudioShaper, Timeline, VideoShaper
+from metered_anyio.rtc.frames import AudioShaper, VideoShaper
+from metered_anyio.rtc.timing import AUDIO_CLOCK, SAMPLES, VIDEO_CLOCK, Pace, Timeline
 
 VIDEO_QUEUE: Final = 3
 AUDIO_QUEUE: Final = 50
 """Frames that wait for one sender: 0.1 s of video, 1 s of sound."""
 
-_AHEAD: Final = 0.5  # seconds that a source may run ahead of its own time before it is held back
+_LOOK: Final = 0.25  # seconds between two looks at whether a source that gives nothing is still live
 
 
 class FanOut:
@@ -40,13 +41,15 @@ class FanOut:
         self._ended = ended
         self._listeners: dict[Outlet, None] = {}
         self._task: asyncio.Task[None] | None = None
+        self._before: asyncio.Task[None] | None = None  # the reader before this one, which may not be gone yet
         self._over = False
 
     def listen(self, outlet: Outlet) -> None:
         """Have the frames from now on go to `outlet`, too."""
         self._listeners[outlet] = None
         if self._task is None and not self._over:
-            self._task = asyncio.get_running_loop().create_task(self._read())
+            self._task = asyncio.get_running_loop().create_task(self._run(self._before))
+            self._look(self._task, self.frames)
 
     def leave(self, outlet: Outlet) -> None:
         """No more frames for `outlet`. Without anybody else, nobody reads the source any more."""
@@ -63,63 +66,89 @@ class FanOut:
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
+            self._before = task
 
-    async def _read(self) -> None:
-        pace = _Pace(asyncio.get_running_loop().time)
-        shape: Callable[[Any, list[Outlet]], Any] = (
-            self._shape_video if self.source.kind == "video" else self._shape_audio
-        )
+    def _look(self, reader: asyncio.Task[None], frames: int) -> None:
+        """A source that was stopped ends, even if it leaves whoever waits for its next frame waiting."""
+        if self._task is not reader:
+            return
+        if self.source.readyState == "ended" and self.frames == frames:
+            self._rest()
+            self._end()
+        else:
+            asyncio.get_running_loop().call_later(_LOOK, self._look, reader, self.frames)
+
+    def _end(self) -> None:
+        self._over = True
+        self._task = None
+        self._ended()
+
+    async def _run(self, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            await asyncio.wait([before])  # a source has one reader at a time
+        task = asyncio.current_task()
+        assert task is not None
         try:
-            while True:
-                item = await self.source.recv()
-                self.frames += 1
-                listeners = list(self._listeners)
-                if isinstance(item, av.Packet):
-                    for outlet in listeners:
-                        outlet.take(_copy_packet(item))
-                elif isinstance(item, av.VideoFrame if self.source.kind == "video" else av.AudioFrame):
-                    try:
-                        await shape(item, listeners)
-                    except (av.FFmpegError, ValueError) as error:
-                        self._skip(error)
-                else:
-                    raise TypeError(f"{type(item).__name__} is no frame")
-                await asyncio.sleep(pace.ahead(item))
-        except Exception as error:
+            await self._read(task)
+        except (Exception, asyncio.CancelledError) as error:
+            if task.cancelling():
+                return  # nobody listens any more
             # MediaStreamError is how a track of aiortc says that it has ended.
             if type(error).__name__ != "MediaStreamError":
                 self._logger.warning("a track ended with an error", {"error": type(error).__name__})
-            self._over = True
-            self._task = None
-            self._ended()
+            self._end()
+
+    async def _read(self, task: asyncio.Task[None]) -> None:
+        now = asyncio.get_running_loop().time
+        pace = Pace(now)
+        # Made anew by each reader: that of the one before may still be in use, in its thread.
+        shape = self._video_shape() if self.source.kind == "video" else self._audio_shape()
+        while not task.cancelling():  # which a source may keep to itself
+            asked = now()
+            item = await self.source.recv()
+            waited = now() - asked
+            self.frames += 1
+            listeners = list(self._listeners)
+            if isinstance(item, av.Packet):
+                for outlet in listeners:
+                    outlet.take(_copy_packet(item))
+            elif isinstance(item, av.VideoFrame if self.source.kind == "video" else av.AudioFrame):
+                try:
+                    await shape(item, listeners)
+                except (av.FFmpegError, ValueError) as error:
+                    self._skip(error)
+            else:
+                raise TypeError(f"{type(item).__name__} is no frame")
+            await asyncio.sleep(pace.ahead(item, waited))
 
     def _skip(self, error: Exception) -> None:
         self.frames_skipped += 1
         if self.frames_skipped == 1:
             self._logger.warning("a frame cannot be sent", {"error": type(error).__name__})
 
-    async def _shape_video(self, frame: av.VideoFrame, listeners: list[Outlet]) -> None:
-        loop = asyncio.get_running_loop()
-        shaped = await loop.run_in_executor(self._executor, self._video().shape, frame, len(listeners))
-        for outlet, each in zip(listeners, shaped, strict=True):
-            if outlet in self._listeners:
-                outlet.take(each)
+    def _video_shape(self) -> _Shape:
+        shaper, loop = VideoShaper(), asyncio.get_running_loop()
 
-    async def _shape_audio(self, frame: av.AudioFrame, listeners: list[Outlet]) -> None:
-        for outlet, frames in zip(listeners, self._audio().shape(frame, len(listeners)), strict=True):
-            for each in frames:
-                outlet.take(each)
+        async def shape(frame: av.VideoFrame, listeners: list[Outlet]) -> None:
+            shaped = await loop.run_in_executor(self._executor, shaper.shape, frame, len(listeners))
+            for outlet, each in zip(listeners, shaped, strict=True):
+                if outlet in self._listeners:
+                    outlet.take(each)
 
-    _video_shaper: VideoShaper | None = None
-    _audio_shaper: AudioShaper | None = None
+        return shape
 
-    def _video(self) -> VideoShaper:
-        self._video_shaper = self._video_shaper or VideoShaper()
-        return self._video_shaper
+    def _audio_shape(self) -> _Shape:
+        shaper = AudioShaper()
 
-    def _audio(self) -> AudioShaper:
-        self._audio_shaper = self._audio_shaper or AudioShaper()
-        return self._audio_shaper
+        async def shape(frame: av.AudioFrame, listeners: list[Outlet]) -> None:
+            for outlet, frames in zip(listeners, shaper.shape(frame, len(listeners)), strict=True):
+                for each in frames:
+                    outlet.take(each)
+
+        return shape
+
+
+_Shape: TypeAlias = Callable[[Any, list["Outlet"]], Awaitable[None]]
 
 
 class Outlet(MediaStreamTrack):
@@ -186,27 +215,6 @@ class Outlet(MediaStreamTrack):
         self._closed = True
         self.feed_from(None)
         super().stop()
-
-
-class _Pace:
-    """Holds back a source that does not keep to its own time, and would otherwise take all of ours."""
-
-    def __init__(self, now: Callable[[], float]) -> None:
-        self._now = now
-        self._origin: float | None = None  # the time on our clock of the source's zero
-
-    def ahead(self, item: Any) -> float:
-        """How many seconds to wait before the next frame is asked for."""
-        if item.pts is None or item.time_base is None:
-            return 0.0
-        now = self._now()
-        own: float = item.pts * item.time_base.numerator / item.time_base.denominator
-        origin = now - own
-        if self._origin is None or origin > self._origin or self._origin - origin > 10 * _AHEAD:
-            # The first one, one that is late, or a jump: time begins anew.
-            self._origin = origin
-            return 0.0
-        return max(0.0, self._origin - origin - _AHEAD)
 
 
 def _copy_packet(packet: av.Packet[Any]) -> av.Packet[Any]:

@@ -6,18 +6,12 @@ So a frame is never given to two of them, nor an encoder the application's own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from fractions import Fraction
-from typing import Any, Final
-
 import av
 from av.audio.resampler import AudioResampler
 from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 
-VIDEO_CLOCK: Final = 90_000
-AUDIO_CLOCK: Final = 48_000
-SAMPLES: Final = 960  # 20 ms, which is what one packet holds
+from metered_anyio.rtc.timing import AUDIO_CLOCK, SAMPLES
 
 
 class VideoShaper:
@@ -59,53 +53,6 @@ class AudioShaper:
             self._resampler = AudioResampler(format="s16", layout="stereo", rate=AUDIO_CLOCK, frame_size=SAMPLES)
         shaped = self._resampler.resample(frame)
         return [shaped, *([_copy_audio(each) for each in shaped] for _ in range(copies - 1))]
-
-
-class Timeline:
-    """One steady time for a sender, through sources that are swapped, start again or jump.
-
-    A receiver takes a step back for a frame that is too old, and a VP8 encoder refuses it for good. `now` gives
-    seconds.
-    """
-
-    __slots__ = ("_clock", "_last", "_last_at", "_now", "_offset", "_step")
-
-    def __init__(self, clock: int, step: int, now: Callable[[], float]) -> None:
-        self._clock = clock
-        self._step = step  # between two frames of which nothing better is known
-        self._now = now
-        self._offset: int | None = None
-        self._last: int | None = None
-        self._last_at = 0.0
-
-    def cut(self) -> None:
-        """What follows comes from elsewhere."""
-        self._offset = None
-
-    def place(self, item: Any) -> None:
-        """Give a frame or packet its time, in the time base of the clock."""
-        now = self._now()
-        own = None if item.pts is None or item.time_base is None else _ticks(item.pts, item.time_base, self._clock)
-        if self._last is None:
-            at = 0
-        else:
-            passed = max(self._step, round((now - self._last_at) * self._clock))
-            at = self._last + passed
-            if own is not None and self._offset is not None:
-                # The source knows better than we when its frame was, unless that is against all reason.
-                told = own + self._offset
-                if self._last < told <= at + _LEAP * self._clock:
-                    at = told
-        self._offset = None if own is None else at - own
-        self._last, self._last_at = at, now
-        item.pts, item.time_base = at, Fraction(1, self._clock)
-
-
-_LEAP: Final = 2  # seconds by which a frame may come before its time
-
-
-def _ticks(pts: int, time_base: Any, clock: int) -> int:
-    return pts * clock * int(time_base.numerator) // int(time_base.denominator)
 
 
 def _copy(frame: av.VideoFrame) -> av.VideoFrame:

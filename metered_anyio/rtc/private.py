@@ -216,19 +216,32 @@ def ask_key_frame(sender: Any) -> None:
     sender._send_keyframe()
 
 
-def encode_in(sender: Any, executor: Executor) -> None:
-    """Encode in threads of ours. The loop's default ones would outlive us, and might be busy with other things."""
-    setattr(sender, _SENDER + "loop", _EncoderLoop(executor))
+def encode_in(sender: Any, executor: Executor, failed: Callable[[Exception], None]) -> None:
+    """Encode in threads of ours. The loop's default ones would outlive us, and might be busy with other things.
+
+    A frame that the encoder refuses is left out; in aiortc it is the last one that is ever sent.
+    """
+
+    def refused(error: Exception) -> None:
+        ask_key_frame(sender)  # the next one has nothing to build on, perhaps
+        failed(error)
+
+    setattr(sender, _SENDER + "loop", _EncoderLoop(executor, refused))
 
 
 class _EncoderLoop:
     """What a sender uses its loop for."""
 
-    def __init__(self, executor: Executor) -> None:
+    def __init__(self, executor: Executor, refused: Callable[[Exception], None]) -> None:
         self._executor = executor
+        self._refused = refused
 
-    def run_in_executor(self, _: None, function: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
-        return asyncio.get_running_loop().run_in_executor(self._executor, function, *args)
+    async def run_in_executor(self, _: None, encode: Callable[..., Any], *args: Any) -> Any:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, encode, *args)
+        except Exception as error:
+            self._refused(error)
+            return [], 0  # nothing to send
 
 
 # --- receivers ---

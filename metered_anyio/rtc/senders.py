@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from aiortc import RTCPeerConnection
 
+from metered_anyio.logger import ContainedLogger
 from metered_anyio.rtc import private
 from metered_anyio.rtc.fanout import FanOut, Outlet
 from metered_proto.errors import PeerConnectionError
@@ -20,21 +21,36 @@ RESTING: Final = 32
 class Place:
     """A section that sends, or may send again: a transceiver and what its sender reads."""
 
-    __slots__ = ("key", "outlet", "transceiver")
+    __slots__ = ("_logger", "key", "outlet", "refusals", "transceiver")
 
-    def __init__(self, transceiver: Any, outlet: Outlet) -> None:
+    def __init__(self, transceiver: Any, outlet: Outlet, logger: ContainedLogger) -> None:
         self.transceiver = transceiver
         self.outlet = outlet
         self.key: int | None = None
+        self.refusals = 0
+        self._logger = logger
+
+    def refused(self, error: Exception) -> None:
+        """The encoder could not take a frame."""
+        self.refusals += 1
+        if self.refusals == 1:
+            self._logger.warning("a frame cannot be encoded", {"error": type(error).__name__})
 
 
 class Senders:
     """The tracks of ours on one connection. `source_of` finds the source of a track by its number."""
 
-    def __init__(self, pc: RTCPeerConnection, executor: Executor, source_of: Callable[[int], FanOut | None]) -> None:
+    def __init__(
+        self,
+        pc: RTCPeerConnection,
+        executor: Executor,
+        source_of: Callable[[int], FanOut | None],
+        logger: ContainedLogger,
+    ) -> None:
         self._pc = pc
         self._executor = executor
         self._source_of = source_of
+        self._logger = logger
         self._places: list[Place] = []
 
     @property
@@ -152,9 +168,9 @@ class Senders:
         return next((t for t in self._pc.getTransceivers() if t.kind == kind and t not in used), None)
 
     def _new(self, transceiver: Any) -> Place:
-        place = Place(transceiver, Outlet(transceiver.kind))
+        place = Place(transceiver, Outlet(transceiver.kind), self._logger)
         transceiver.sender.replaceTrack(place.outlet)
-        private.encode_in(transceiver.sender, self._executor)
+        private.encode_in(transceiver.sender, self._executor, place.refused)
         self._places.append(place)
         return place
 

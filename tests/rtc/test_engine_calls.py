@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import anyio
+import av
 import pytest
-from rtc_kit import Picture, Side, Tone, negotiate, shade_of, two_sides
+from rtc_kit import PATIENCE, Picture, Side, Tone, flat, negotiate, shade_of, two_sides
 
 from metered_proto.errors import PeerConnectionError
 from metered_proto.rtc.words import CloseConnection, CountReceived, MakeAnswer, MakeOffer, SwapSender, TakeAnswer
@@ -82,6 +84,25 @@ class TestSilence:
             a.tracks.clear()
             await b.until(lambda: b.states[-1] == "connected")
         await tasks()
+
+
+class TestAPictureThatIsTooMuchForTheEncoder:
+    async def test_is_left_out(self) -> None:
+        class Growing(Picture):
+            async def recv(self) -> av.VideoFrame:
+                frame = await super().recv()
+                if not 4 <= self.reads < 8:
+                    return frame
+                wide = flat(90, (17_000, 16))  # VP8 has 14 bits for it
+                wide.pts, wide.time_base = frame.pts, frame.time_base
+                return wide
+
+        async with two_sides() as (a, b):
+            a.add(Growing(90, fps=60))
+            await negotiate(a, b)
+            with anyio.fail_after(PATIENCE):
+                for _ in range(20):
+                    assert await shade(b, "0") == pytest.approx(90, abs=6)
 
 
 class TestTracks:

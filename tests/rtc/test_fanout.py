@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
@@ -16,6 +17,7 @@ from rtc_kit import Picture, Tone
 
 from metered_anyio.logger import ContainedLogger, NoopLogger
 from metered_anyio.rtc.fanout import AUDIO_QUEUE, VIDEO_QUEUE, FanOut, Outlet
+from metered_anyio.rtc.frames import VideoShaper
 
 pytestmark = pytest.mark.anyio
 
@@ -129,6 +131,100 @@ async def test_the_end_of_a_source_is_told_and_ends_no_sender(executor: ThreadPo
     outlet.feed_from(fan(Picture(fps=100), executor))
     assert (await read(outlet, 1))[0].pts > 0
     outlet.stop()
+
+
+async def test_a_source_that_was_broken_off_inside_is_at_its_end(executor: ThreadPoolExecutor) -> None:
+    class Cancelled(Picture):
+        async def recv(self) -> av.VideoFrame:
+            inner = asyncio.create_task(asyncio.sleep(9))
+            inner.cancel()
+            await inner
+            raise AssertionError
+
+    ended: list[str] = []
+    out, outlet = fan(Cancelled(), executor, ended), Outlet("video")
+    outlet.feed_from(out)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await outlet.recv()
+    assert ended == ["ended"]
+
+
+async def test_a_source_that_is_stopped_while_it_has_nothing_to_give(executor: ThreadPoolExecutor, tasks: Any) -> None:
+    class Stuck(Picture):
+        async def recv(self) -> av.VideoFrame:
+            if self.reads == 3:
+                await asyncio.Event().wait()
+            return await super().recv()
+
+    ended: list[str] = []
+    source = Stuck(fps=200)
+    out, outlet = fan(source, executor, ended), Outlet("video")
+    outlet.feed_from(out)
+    await read(outlet, 3)
+    await asyncio.sleep(0.3)
+    assert not ended
+    source.stop()
+    await asyncio.sleep(0.7)
+    assert ended == ["ended"]
+    outlet.stop()
+    await tasks()
+
+
+class TestAnotherReader:
+    async def test_begins_when_the_one_before_is_gone(self, executor: ThreadPoolExecutor, tasks: Any) -> None:
+        class Stubborn(Picture):
+            inside = 0
+
+            async def recv(self) -> av.VideoFrame:
+                self.inside += 1
+                assert self.inside == 1
+                try:
+                    return await super().recv()
+                except asyncio.CancelledError:
+                    await asyncio.sleep(0.05)
+                    return self._frame  # without a word
+                finally:
+                    self.inside -= 1
+
+        ended: list[str] = []
+        out, outlet = fan(Stubborn(fps=50), executor, ended), Outlet("video")
+        outlet.feed_from(out)
+        for _ in range(3):
+            await read(outlet, 2)
+            await asyncio.sleep(0.005)  # it is waiting for the next one
+            outlet.feed_from(None)
+            outlet.feed_from(out)
+        await read(outlet, 2)
+        out.close()
+        await asyncio.sleep(0.06)
+        await tasks()
+        assert not ended
+
+    async def test_does_not_use_what_a_thread_still_uses(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        using: set[int] = set()
+        shape = VideoShaper.shape
+
+        def slow(shaper: VideoShaper, frame: av.VideoFrame, copies: int) -> list[av.VideoFrame]:
+            assert id(shaper) not in using
+            using.add(id(shaper))
+            time.sleep(0.03)
+            using.remove(id(shaper))
+            return shape(shaper, frame, copies)
+
+        monkeypatch.setattr(VideoShaper, "shape", slow)
+        with ThreadPoolExecutor(4) as executor:
+            ended: list[str] = []
+            out, outlet = fan(Picture(format="rgb24", fps=200), executor, ended), Outlet("video")
+            outlet.feed_from(out)
+            await read(outlet, 1)
+            for _ in range(5):
+                outlet.feed_from(None)
+                outlet.feed_from(out)
+                await asyncio.sleep(0.01)
+            await read(outlet, 2)
+            out.close()
+            assert not ended
 
 
 async def test_what_cannot_be_a_frame_is_the_end(executor: ThreadPoolExecutor) -> None:

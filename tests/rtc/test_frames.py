@@ -1,17 +1,16 @@
-"""Frames of any kind, made fit for encoders, and a steady time for what is sent."""
+"""Frames of any kind, made fit for encoders."""
 
 from __future__ import annotations
 
 from fractions import Fraction
-from types import SimpleNamespace
-from typing import Any
 
 import av
 import pytest
 from av.video.frame import PictureType
 from rtc_kit import flat, shade_of
 
-from metered_anyio.rtc.frames import AUDIO_CLOCK, SAMPLES, VIDEO_CLOCK, AudioShaper, Timeline, VideoShaper
+from metered_anyio.rtc.frames import AudioShaper, VideoShaper
+from metered_anyio.rtc.timing import AUDIO_CLOCK, SAMPLES
 
 FORMATS = ["yuv420p", "rgb24", "bgr24", "gray", "yuv422p", "nv12", "rgba", "bgra", "yuv444p", "yuvj420p"]
 
@@ -79,37 +78,3 @@ class TestSound:
                 frame.sample_rate, frame.pts, frame.time_base = rate, number * (rate // 50), Fraction(1, rate)
                 out += sum(len(copy) for copy in shaper.shape(frame, 1))
         assert out >= 9
-
-
-class TestTheTimeOfASender:
-    def sent(self, *frames: tuple[float, float | None]) -> list[int]:
-        """Times in ms of frames that come at some second with a time of their own in seconds; None cuts before it."""
-        clock = SimpleNamespace(now=0.0)
-        timeline = Timeline(VIDEO_CLOCK, VIDEO_CLOCK // 1000, lambda: clock.now)
-        out = []
-        for now, own in frames:
-            clock.now = now
-            if own is None:
-                timeline.cut()
-                continue
-            item: Any = SimpleNamespace(pts=None if own < 0 else round(own * 1000), time_base=Fraction(1, 1000))
-            timeline.place(item)
-            assert item.time_base == Fraction(1, VIDEO_CLOCK)
-            out.append(item.pts // 90)
-        return out
-
-    def test_begins_at_zero_and_follows_the_source(self) -> None:
-        assert self.sent((1, 7.0), (1.05, 7.04), (1.06, 7.08)) == [0, 40, 80]
-
-    def test_goes_on_when_the_source_is_swapped(self) -> None:
-        assert self.sent((1, 7.0), (1.04, 7.04), (1.04, None), (1.24, 0.0), (1.28, 0.04)) == [0, 40, 240, 280]
-
-    def test_goes_on_when_the_source_begins_again_or_jumps(self) -> None:
-        assert self.sent((1, 7.0), (1.04, 7.04), (1.08, 0.0), (1.12, 0.04)) == [0, 40, 80, 120]
-        assert self.sent((1, 7.0), (1.04, 1000.0), (1.08, 1000.04)) == [0, 40, 80]
-
-    def test_never_stands_still(self) -> None:
-        assert self.sent((1, 7.0), (1, 7.0), (1, 7.0)) == [0, 1, 2]
-
-    def test_of_a_source_that_has_none_is_ours(self) -> None:
-        assert self.sent((1, -1), (1.04, -1), (1.08, 5.0), (1.2, 5.04)) == [0, 40, 80, 120]
