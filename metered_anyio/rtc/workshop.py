@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
@@ -31,8 +32,11 @@ from metered_proto.rtc.words import (
     Work,
 )
 
-ENCODERS: Final = 8
-"""Threads that encode and convert, at most. They are made as they are needed."""
+ENCODERS: Final = max(
+    2, min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2)
+)
+"""Threads that encode and convert, at most: with more of them than processors, the event loop comes late to its turn,
+frames are lost, and memory is held for nothing. They are made as they are needed."""
 
 PATIENCE: Final = 0.9
 """Seconds that closing everything may take."""
