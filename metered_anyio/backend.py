@@ -232,14 +232,14 @@ class TrioBackend:
     def __init__(self) -> None:
         import trio
 
-        self._trio = trio
+        self._lowlevel = trio.lowlevel
         self._token = trio.lowlevel.current_trio_token()
         self.cancel_scope: Callable[[], anyio.CancelScope] = anyio.CancelScope
         self._context = contextvars.copy_context()
-        self.time = trio.current_time
+        self.time = trio.lowlevel.current_clock().current_time
 
     def waiter(self) -> Waiter[Any]:
-        return _TrioWaiter(self._trio)
+        return _TrioWaiter(self._lowlevel)
 
     def call_soon(self, callback: Callback) -> object:
         self._token.run_sync_soon(_contained, callback)
@@ -252,10 +252,10 @@ class TrioBackend:
         return _TrioAlarm(self, callback)
 
     def watch_readable(self, sock: socket.socket, callback: Callback) -> Watch:
-        return _TrioWatch(self, self._trio.lowlevel.wait_readable, sock, callback)
+        return _TrioWatch(self, self._lowlevel.wait_readable, sock, callback)
 
     def watch_writable(self, sock: socket.socket, callback: Callback) -> Watch:
-        return _TrioWatch(self, self._trio.lowlevel.wait_writable, sock, callback)
+        return _TrioWatch(self, self._lowlevel.wait_writable, sock, callback)
 
     def spawn(self, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
         async def contained() -> None:
@@ -264,7 +264,7 @@ class TrioBackend:
             except Exception:
                 _log.exception("a background task failed")
 
-        self._trio.lowlevel.spawn_system_task(contained, context=self._context.copy())
+        self._lowlevel.spawn_system_task(contained, context=self._context.copy())
 
     def is_failure(self, error: BaseException) -> bool:
         return isinstance(error, Exception)
@@ -280,10 +280,10 @@ def _contained(callback: Callback) -> None:
 
 
 class _TrioWaiter(Generic[T]):
-    __slots__ = ("_done", "_result", "_task", "_trio")
+    __slots__ = ("_done", "_lowlevel", "_result", "_task")
 
-    def __init__(self, trio_module: Any) -> None:
-        self._trio = trio_module  # not `import`ed at every waiter
+    def __init__(self, lowlevel: Any) -> None:
+        self._lowlevel = lowlevel  # the module: not `import`ed at every waiter
         self._task: Any = None
         self._done = False
         self._result: T | None = None
@@ -296,18 +296,19 @@ class _TrioWaiter(Generic[T]):
         self._done = True
         if self._task is not None:
             task, self._task = self._task, None
-            self._trio.lowlevel.reschedule(task)
+            self._lowlevel.reschedule(task)
 
     def __await__(self) -> Generator[Any, None, T]:
         if not self._done:
-            self._task = self._trio.lowlevel.current_task()
-            yield from self._trio.lowlevel.wait_task_rescheduled(self._give_up).__await__()
+            lowlevel = self._lowlevel
+            self._task = lowlevel.current_task()
+            yield from lowlevel.wait_task_rescheduled(self._give_up).__await__()
         return self._result  # type: ignore[return-value]
 
     def _give_up(self, _: object) -> trio.lowlevel.Abort:
         self._task = None
         self._done = True
-        succeeded: trio.lowlevel.Abort = self._trio.lowlevel.Abort.SUCCEEDED
+        succeeded: trio.lowlevel.Abort = self._lowlevel.Abort.SUCCEEDED
         return succeeded
 
 
@@ -349,17 +350,17 @@ class _TrioAlarm:
 
 
 class _TrioWatch:
-    __slots__ = ("_callback", "_cancelled", "_scope", "_sock", "_wait")
+    __slots__ = ("_callback", "_cancelled", "_descriptor", "_scope", "_wait")
 
     def __init__(
         self,
         backend: TrioBackend,
-        wait: Callable[[socket.socket], Awaitable[None]],
+        wait: Callable[[int], Awaitable[None]],
         sock: socket.socket,
         callback: Callback,
     ) -> None:
         self._wait = wait
-        self._sock = sock
+        self._descriptor = sock.fileno()
         self._callback = callback
         self._cancelled = False
         self._scope = anyio.CancelScope()
@@ -370,8 +371,11 @@ class _TrioWatch:
         self._scope.cancel()
 
     async def _run(self) -> None:
-        wait, sock, callback = self._wait, self._sock, self._callback
+        wait, descriptor, callback = self._wait, self._descriptor, self._callback
         with self._scope:
             while not self._cancelled:
-                await wait(sock)
-                _contained(callback)
+                await wait(descriptor)
+                try:  # `_contained`, without the call
+                    callback()
+                except Exception:
+                    _log.exception("a callback failed")

@@ -110,6 +110,7 @@ class Pump:
         self.bytes_out = 0
         self._host = host
         self._alarm = backend.alarm(self._on_alarm)
+        self._rings_at: Micros | None = None  # what the alarm is set to
         self._facts: deque[Fact] = deque()
         self._orders: deque[list[Order]] = deque()  # those that `ask_now` could not let be carried out at once
         self._now: Micros = 0
@@ -239,7 +240,7 @@ class Pump:
     def stop(self) -> None:
         """Let the timer rest: nobody is left to be woken for."""
         self._stopped = True
-        self._alarm.set(None)
+        self._rest()
 
     def _work_off(self) -> None:
         self._busy = True
@@ -272,10 +273,21 @@ class Pump:
             for link in links:
                 link.flush()
         deadline = None if self._stopped else self.machine.deadline
-        self._alarm.set(None if deadline is None else self.clock.loop_time(deadline.at))
+        if deadline is None:
+            self._rest()
+        elif self._rings_at is None or deadline.at < self._rings_at:
+            # Only ever moved ahead: deadlines move back with nearly every fact, and to be woken early does no harm.
+            self._rings_at = deadline.at
+            self._alarm.set(self.clock.loop_time(deadline.at))
         self._host.settle()
 
+    def _rest(self) -> None:
+        if self._rings_at is not None:
+            self._rings_at = None
+            self._alarm.set(None)
+
     def _on_alarm(self) -> None:
+        self._rings_at = None
         self.feed(Woken())
 
     # --- what links report (see sockets.Driver) ---

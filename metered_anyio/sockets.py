@@ -228,7 +228,8 @@ class Link:
     def flush(self) -> None:
         """Hand the kernel what was written."""
         self._wants_flush = False
-        self._frame_texts()
+        if self._texts:
+            self._frame_texts()
         if self._writer is None and not self._push() and self._sock is not None:
             self._writer = self._driver.backend.watch_writable(self._sock, self._on_writable)
             self._driver.feed(LinkBlocked(self.number, self.queued_bytes))
@@ -240,6 +241,8 @@ class Link:
             return True
         if len(out) > 1 and sum(map(len, out)) <= WRITE_SIZE:
             out[:] = [b"".join(out)]
+        if len(out) == 1:
+            return self._push_one(sock, out[0])
         try:
             while at < len(out):
                 # Join what is small, but never all of what is large: what the kernel leaves would be copied again
@@ -265,6 +268,22 @@ class Link:
             return True
         del out[:at]
         return not out
+
+    def _push_one(self, sock: socket.socket, data: bytes | memoryview) -> bool:
+        # As nearly always, and a thousand times a broadcast.
+        try:
+            sent = sock.send(data)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError as error:
+            self._shut(1006, _describe(error))
+            return True
+        self._driver.bytes_out += sent
+        if sent == len(data):
+            self._out.clear()
+            return True
+        self._out[0] = memoryview(data)[sent:]
+        return False
 
     def _on_writable(self) -> None:
         if self._sock is None or self._writer is None:

@@ -23,7 +23,10 @@ class Latencies:
     def add(self, duration: Micros) -> None:
         """One more, in microseconds."""
         self.count += 1
-        bucket = _bucket(min(max(duration, 0), _LONGEST))
+        if not 0 <= duration <= _LONGEST:
+            duration = 0 if duration < 0 else _LONGEST
+        shift = duration.bit_length() - 4
+        bucket = duration if shift <= 0 else (shift << 4) | (duration >> shift)
         self._buckets[bucket] = self._buckets.get(bucket, 0) + 1
 
     def quantile(self, q: float) -> float | None:
@@ -36,11 +39,6 @@ class Latencies:
             if left <= 0:
                 return _top(bucket) / SECOND
         return None
-
-
-def _bucket(duration: Micros) -> int:
-    shift = max(duration.bit_length() - 4, 0)
-    return (shift << 4) | (duration >> shift)
 
 
 def _top(bucket: int) -> Micros:

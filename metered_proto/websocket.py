@@ -314,7 +314,12 @@ class WebSocket:
             self._buffer = None
         batch = _Batch()
         try:
-            position = self._read_frames(data, batch)
+            position = 0
+            if self._odd is None:
+                position = self._peel(data, position, batch.payloads)
+                if 0 < position == len(data):  # as nearly always
+                    return [Messages(batch.payloads)]
+            position = self._read_frames(data, position, batch)
         except _EndError as end:
             self._end(end.happening, end.code, end.reason, batch)
         except UnicodeDecodeError:
@@ -326,9 +331,9 @@ class WebSocket:
                 self._odd = None
         return batch.events()
 
-    def _read_frames(self, data: bytes, batch: _Batch) -> int:
+    def _read_frames(self, data: bytes, position: int, batch: _Batch) -> int:
         """Read frames as far as they go. What is left from the position returned on waits for `_need` bytes."""
-        position, end = 0, len(data)
+        end = len(data)
         expected_mask = 0x00 if self._client else 0x80
         while True:
             odd = self._odd
