@@ -471,6 +471,9 @@ class Connection:
                     await self.pc.close()
         except TimeoutError:
             self._logger.debug("a connection had to be torn down")
+        except asyncio.CancelledError:
+            private.tear_down(self.pc)
+            raise
         except Exception as error:
             self._logger.warning("a connection did not close by itself", {"error": type(error).__name__})
         else:

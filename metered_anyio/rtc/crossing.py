@@ -24,8 +24,12 @@ class Crossing(Protocol):
         """Run a coroutine over there, from the application's loop, and wait for it. Cancelling cancels it."""
         ...
 
-    async def aclose(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """There will be no more calls but this one, which is not made if there was none before."""
+    def at_end(self, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """What is to be run over there when it ends."""
+        ...
+
+    async def aclose(self) -> None:
+        """There will be no more calls, except for what was to be run at the end."""
         ...
 
 
@@ -43,5 +47,8 @@ class Direct:
     async def call(self, run: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         return await run()
 
-    async def aclose(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        await last()
+    def at_end(self, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._last = run
+
+    async def aclose(self) -> None:
+        await self._last()

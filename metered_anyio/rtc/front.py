@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import anyio
+
 from metered_anyio.logger import ContainedLogger, Logger
 from metered_anyio.rtc.channels import EngineChannel
 from metered_anyio.rtc.crossing import Crossing
@@ -39,6 +41,7 @@ class Front:
             lambda key: crossing.to_app(self._track_ended, key),
             ContainedLogger(logger),
         )
+        crossing.at_end(self._workshop.aclose)
         self._tracks: dict[int, tuple[int, RemoteTrack]] = {}  # with the number of the connection
         self._channels: dict[int, EngineChannel] = {}
         self._ended: set[int] = set()
@@ -97,7 +100,8 @@ class Front:
             channel.finish()
         self._tracks.clear()
         self._channels.clear()
-        await self._crossing.aclose(self._workshop.aclose)
+        with anyio.CancelScope(shield=True):  # which takes a second at most
+            await self._crossing.aclose()
 
     # --- orders ---
 

@@ -17,13 +17,15 @@ from metered_anyio.rtc.front import Front
 from metered_proto.errors import PeerConnectionError
 from metered_proto.facts import Fact
 
-_JOIN: Final = 1.0  # seconds
+_JOIN: Final = 1.5  # seconds; closing everything takes one at most
+_BEAT: Final = 1.0  # seconds between two looks at whether the application's loop is still there
 
 
 class ThreadEngine(Front):
     """Peer connections in an asyncio loop in a thread. See `metered_anyio.rtc.engine.Engine`.
 
-    The thread starts with the first thing that is to be done in it, and ends with `aclose`. Sources of tracks are
+    The thread starts with the first thing that is to be done in it, and ends with `aclose`, or when the application's
+    loop has ended without it. Sources of tracks are
     read in its loop. `backend` is that of the application's loop, in which everything arrives.
     """
 
@@ -41,6 +43,8 @@ class ThreadCrossing:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
+        self._end: asyncio.Event | None = None
+        self._last: Callable[[], Coroutine[Any, Any, None]] | None = None
         # What comes while a result is on its way to the task that waits for it: it must not overtake the result.
         self._held: deque[Callable[[], object]] = deque()
         self._delivering = 0
@@ -81,17 +85,16 @@ class ThreadCrossing:
         except CancelledError:
             raise PeerConnectionError("closed", "the engine is closed") from None
 
-    async def aclose(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        thread, loop = self._thread, self._loop
-        if thread is None or loop is None:
-            self._closed = True
+    def at_end(self, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._last = run
+
+    async def aclose(self) -> None:
+        self._closed = True
+        thread, loop, end = self._thread, self._loop, self._end
+        if thread is None or loop is None or end is None:
             return
-        try:
-            await self.call(last)
-        finally:
-            self._closed = True
-            loop.call_soon_threadsafe(loop.stop)
-        with anyio.move_on_after(_JOIN, shield=True):
+        loop.call_soon_threadsafe(end.set)
+        with anyio.move_on_after(_JOIN):
             while thread.is_alive():  # noqa: ASYNC110 - there is nothing to be told by
                 await anyio.sleep(0.002)
 
@@ -114,19 +117,25 @@ class ThreadCrossing:
         try:
             self._backend.call_from_thread(callback)
         except RuntimeError:
-            pass  # the application's loop has ended, and nobody is left to be told
+            # The application's loop has ended, and nobody is left to be told, or to close anything.
+            self._closed = True
+            if self._end is not None:
+                self._end.set()
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
-            self._thread = threading.Thread(target=self._run, args=(self._loop,), name="metered-rtc", daemon=True)
+            self._end = asyncio.Event()
+            self._thread = threading.Thread(
+                target=self._run, args=(self._loop, self._end), name="metered-rtc", daemon=True
+            )
             self._thread.start()
         return self._loop
 
-    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _run(self, loop: asyncio.AbstractEventLoop, end: asyncio.Event) -> None:
         asyncio.set_event_loop(loop)
         try:
-            loop.run_forever()
+            loop.run_until_complete(self._live(end))
             tasks = asyncio.all_tasks(loop)
             for task in tasks:
                 task.cancel()
@@ -136,3 +145,17 @@ class ThreadCrossing:
         finally:
             asyncio.set_event_loop(None)
             loop.close()
+
+    async def _live(self, end: asyncio.Event) -> None:
+        while not end.is_set():
+            try:
+                async with asyncio.timeout(_BEAT):
+                    await end.wait()
+            except TimeoutError:
+                self._cross(_nothing)
+        if self._last is not None:
+            await self._last()
+
+
+def _nothing() -> None:
+    """To be called, if somebody is there to do so."""

@@ -201,9 +201,13 @@ class Workshop:
         for source in self._sources.values():
             source.close()
         self._sources.clear()
-        if self._closing:
-            await asyncio.wait(self._closing, timeout=PATIENCE)
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        try:
+            if self._closing:
+                await asyncio.wait(self._closing, timeout=PATIENCE)
+        finally:
+            for task in self._closing:
+                task.cancel()
+            self._executor.shutdown(wait=False, cancel_futures=True)
         # Threads end, and tasks that were cancelled do, if they are given the time.
         for _ in range(20):
             await asyncio.sleep(0.002)

@@ -93,6 +93,24 @@ async def test_when_aiortc_does_not_come_to_an_end(monkeypatch: pytest.MonkeyPat
     await tasks()
 
 
+@pytest.mark.parametrize("after", [0, 0.002, 0.01])
+async def test_when_the_closing_is_broken_off(after: float, monkeypatch: pytest.MonkeyPatch, tasks: Any) -> None:
+    async def never() -> None:
+        await asyncio.sleep(60)
+
+    async with two_sides() as (a, b):
+        a.add(Picture())
+        await negotiate(a, b)
+        await b.received("0").recv()
+        monkeypatch.setattr(a.engine.connection(a.pc), "close", never)
+        closing = asyncio.create_task(a.engine.aclose())
+        await asyncio.sleep(after)
+        closing.cancel()  # as asyncio does at its end, which no shield of anyio's holds back
+        await asyncio.wait([closing])
+        b.close()
+    await tasks()
+
+
 async def test_twice() -> None:
     async with two_sides() as (a, _):
         await a.engine.aclose()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -143,3 +145,37 @@ async def test_a_closed_engine_says_so() -> None:
     engine.withdraw_track(1)
     with pytest.raises(PeerConnectionError):
         await engine.stats(-1)
+
+
+@pytest.mark.parametrize("after", [0, 0.005, 0.02])
+async def test_it_closes_even_if_nobody_has_the_time(after: float) -> None:
+    async with two_threads() as (a, b):
+        a.add(Picture())
+        await negotiate(a, b)
+        await b.received("0").recv()
+        with anyio.move_on_after(after):
+            await a.engine.aclose()
+
+
+@pytest.mark.parametrize("backend", ["trio", "asyncio"])
+def test_it_ends_with_the_loop_of_the_application(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("metered_anyio.rtc.thread_engine._BEAT", 0.05)
+    kept = []
+
+    async def abrupt() -> None:
+        numbers, here = itertools.count(1), current_backend()
+        a, b = (Side(numbers, lambda feed: ThreadEngine(feed, NoopLogger(), here)) for _ in range(2))
+        kept.append((a, b))
+        a.other, b.other = b, a
+        a.open()
+        b.open()
+        a.add(Picture())
+        await negotiate(a, b)
+        await b.received("0").recv()
+
+    anyio.run(abrupt, backend=backend)
+    deadline = time.monotonic() + 5
+    while any(thread.name == "metered-rtc" for thread in threading.enumerate()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not [thread for thread in threading.enumerate() if thread.name == "metered-rtc"]
+    kept.clear()
