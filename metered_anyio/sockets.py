@@ -315,7 +315,10 @@ class Link:
             self._shut(1006, _describe(error))
             return
         self._driver.bytes_in += len(data)
-        self._read(data)
+        if data and self._tls is None:
+            self._take(self._ws.receive(data))
+        else:
+            self._read(data)
 
     def _read(self, data: bytes) -> None:
         ended = not data
