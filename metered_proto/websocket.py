@@ -222,12 +222,9 @@ class WebSocket:
         return self._mask_together(payloads, self._random)
 
     def _mask_each(self, payloads: Sequence[bytes], random: RandomBytes) -> bytes:
-        keys, mask = random(4 * len(payloads)), self._mask
+        keys, mask = _KEY.iter_unpack(random(4 * len(payloads))), self._mask
         frames: list[bytes] = []
-        at = 0
-        for payload in payloads:
-            key = keys[at : at + 4]
-            at += 4
+        for payload, (key,) in zip(payloads, keys, strict=True):
             size = len(payload)
             header = _SMALL_TEXT[size] if size <= _SMALL else _header(_TEXT, 0x80, size)
             frames += (header, key, mask(payload, key))
@@ -565,6 +562,8 @@ def _peel_masked(data: bytes, position: int, limit: int, payloads: list[str | by
 
 _START = Struct(">BBH").unpack_from
 """The two bytes that every frame has, and the two that are the length of many, or else the start of what follows."""
+
+_KEY = Struct("4s")
 
 _NOT_PLAIN = 1 << 64
 

@@ -83,7 +83,7 @@ def encode_data(data: object) -> bytes:
     nesting too deep, instead of sending something else in their place.
     """
     try:
-        encoded = msgspec.json.encode(data)
+        encoded = encode_frame(data)
     except RecursionError:
         raise ValueError("data is nested too deeply") from None
     except UnicodeEncodeError:
