@@ -170,6 +170,7 @@ class MeteredPeer(Emitting):
             Subscribe(channel, include_sender_metadata)
             if is_pattern(channel):
                 raise ValueError("channel must name one room, not a pattern for several")
+        self._around.check_loop()
         pump = self._running()
         self._around.engine.load()
         await pump.ask(Join(channel, include_sender_metadata))
@@ -198,6 +199,7 @@ class MeteredPeer(Emitting):
         if reason is not None and not isinstance(reason, str):
             raise TypeError(f"reason must be a str, not {type(reason).__name__}")
         if self._room.state != "closed":
+            self._around.check_loop()
             await self._running().ask(Leave(reason))
         await self._around.gone()
 
@@ -317,6 +319,7 @@ class MeteredPeer(Emitting):
         new = None if new_track is None or old is None else self._media.find(new_track)
         if new is None and new_track is not None and old is not None:
             new = self._media.number(new_track)
+        self._around.check_loop()
         pump = self._running()
         waiter = pump.backend.waiter()
         release = self._media.hold([sent.key for sent in (old, new) if sent is not None])

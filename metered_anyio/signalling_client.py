@@ -165,6 +165,7 @@ class SignallingClient(Emitting):
         connect does not retry by itself unless `ReconnectOptions.retry_first` is set. On a closed client:
         `NotConnectedError`.
         """
+        self._around.check_loop()
         await self._running().ask(Connect())
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
@@ -174,6 +175,7 @@ class SignallingClient(Emitting):
         """
         call = Close(code, reason)
         if self._session.state != "closed":
+            self._around.check_loop()
             await self._running().ask(call)
         await self._around.gone()
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import anyio
+import anyio.lowlevel
 
 from metered_anyio.backend import Backend, Waiter, current_backend
 from metered_anyio.dial import DialError, dial, proxy_from_environment
@@ -58,6 +59,7 @@ class Surroundings:
         self.tell = self.emitter.emit  # what the machine tells goes straight to the handlers
         self.machine: ClientMachine
         self.pump: Pump | None = None
+        self._loop: object = None
         self._notes = self.logger.of("metered_proto")
         self._token_provider = options.token_provider
         self._ssl_context = options.ssl_context
@@ -69,9 +71,15 @@ class Surroundings:
     def start(self) -> Pump:
         """Make the pump, on the loop that is running now."""
         backend: Backend = current_backend()
+        self._loop = anyio.lowlevel.current_token().native_token
         self.emitter.bind(backend)
         self.pump = Pump(self.machine, self, backend, eager=True, perform=self.perform())
         return self.pump
+
+    def check_loop(self) -> None:
+        """Raises `RuntimeError` on another event loop than the one on which it was started."""
+        if self.pump is not None and anyio.lowlevel.current_token().native_token != self._loop:
+            raise RuntimeError("in use on another event loop, where it began: make another one for this loop")
 
     async def gone(self) -> None:
         """Wait until winding down is over, if it has begun; but not from within a handler, for which it waits."""

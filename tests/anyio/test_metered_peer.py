@@ -7,6 +7,7 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 import pytest
 from adapter_kit import (
     KEY,
@@ -20,7 +21,7 @@ from adapter_kit import (
     until,
     warm_relay,
 )
-from room_kit import ROOM, make_peer, make_token, meeting, remote, token_peer, told
+from room_kit import ROOM, ScriptedTrack, make_peer, make_token, meeting, remote, token_peer, told
 
 from metered_anyio import (
     Data,
@@ -70,6 +71,22 @@ async def test_join_and_close() -> None:
             StateChange("leaving", "closed"),
             Left(peer.peer_id, ROOM, "user logged out"),
         ]
+
+
+async def test_one_peer_is_for_one_event_loop(anyio_backend: str) -> None:
+    async def use_elsewhere(peer: MeteredPeer) -> None:
+        for call in (peer.join(ROOM), peer.close(), peer.replace_track(ScriptedTrack(), None)):
+            with pytest.raises(RuntimeError, match="in use on another event loop"):
+                await call
+
+    async with warm_relay() as relay:
+        peer = make_peer(relay.url)
+        await peer.join(ROOM)
+        await anyio.to_thread.run_sync(lambda: anyio.run(use_elsewhere, peer, backend=anyio_backend))
+        assert peer.state == "joined"
+        await peer.send("still here")
+        await peer.close()
+        await anyio.to_thread.run_sync(lambda: anyio.run(peer.close, backend=anyio_backend))
 
 
 async def test_joined_is_a_context_manager() -> None:
