@@ -200,6 +200,24 @@ async def test_tracks_of_its_come_and_go_in_mid_call(stage: Stage, me: str) -> N
     nothing_wrong(browser, guest)
 
 
+@pytest.mark.parametrize("ours", ["video", "audio", "nothing"])
+async def test_a_viewer_begins_to_send(stage: Stage, me: str, ours: str) -> None:
+    """Its sections have to fit into what we offered first, numbers of header extensions included."""
+    guest = stage.ours(me)
+    if ours != "nothing":
+        guest.share("ours", ColourTrack(GREEN) if ours == "video" else ToneTrack(880), role="ours")
+    await guest.join()
+    browser = await stage.browser(IT)
+    if ours == "video":
+        await browser.sees(lambda tracks: shows(tracks, GREEN))
+    elif ours == "audio":
+        await browser.sees(lambda tracks: sounds(tracks, 880))
+    await browser.share("cam", camera=True, microphone=True, metadata={"role": "camera"})
+    await guest.until(lambda: all(any(s.frames for s in guest.seen(kind)) for kind in ("audio", "video")), "its media")
+    assert [seen.metadata for seen in guest.tracks] == [{"role": "camera"}] * 2
+    nothing_wrong(browser, guest)
+
+
 async def test_one_track_of_a_stream_goes_the_other_stays(stage: Stage, me: str) -> None:
     guest = stage.ours(me)
     await guest.join()
