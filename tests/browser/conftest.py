@@ -12,13 +12,13 @@ from testbed.browser import Studio
 from testbed.stage import Stage
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def anyio_backend() -> str:
-    """The browser is driven from one asyncio loop."""
+    """The browser is driven from one asyncio loop, which ends with these tests: others start loops of their own."""
     return "asyncio"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def studio(anyio_backend: str) -> AsyncIterator[Studio]:
     """The browser."""
     pytest.importorskip("aiortc", reason="aiortc is not installed, so there are no calls to try")
