@@ -197,10 +197,6 @@ class Browser:
         """Send so many messages of so many bytes as fast as they go."""
         await self._call("channelFlood", number, count, size, patience=60.0)
 
-    async def cut(self) -> None:
-        """Close its WebSocket below the SDK, which then reconnects."""
-        await self._call("cut")
-
     # --- what it can be asked ---
 
     async def tracks(self, peer_id: str | None = None) -> list[Received]:
@@ -211,22 +207,10 @@ class Browser:
         """Begin anew to look for the longest gap between frames."""
         await self._call("forgetGaps")
 
-    async def states(self) -> dict[str, Any]:
-        """Its own state and those of its remotes."""
-        found: dict[str, Any] = await self._call("states")
-        return found
-
     async def stats(self, peer_id: str) -> list[dict[str, Any]]:
         """The entries of `getStats()` for one remote."""
         found: list[dict[str, Any]] = await self._call("stats", peer_id)
         return found
-
-    async def stat(self, peer_id: str, sort: str, /, **wanted: Any) -> dict[str, Any]:
-        """The first entry of a type with these values; empty if there is none."""
-        for entry in await self.stats(peer_id):
-            if entry["type"] == sort and all(entry.get(name) == value for name, value in wanted.items()):
-                return entry
-        return {}
 
     async def bandwidth(self, peer_id: str) -> float:
         """What it believes it can send to a remote, in bit/s; 0 as long as it does not know."""
@@ -234,21 +218,6 @@ class Browser:
         selected = {entry.get("selectedCandidatePairId") for entry in entries if entry["type"] == "transport"}
         found = [entry.get("availableOutgoingBitrate", 0.0) for entry in entries if entry["id"] in selected]
         return float(max(found, default=0.0))
-
-    async def descriptions(self, peer_id: str) -> dict[str, Any]:
-        """Both SDPs and the states of the connection to a remote."""
-        found: dict[str, Any] = await self._call("descriptions", peer_id)
-        return found
-
-    async def transceivers(self, peer_id: str) -> list[dict[str, Any]]:
-        """The transceivers of the connection to a remote."""
-        found: list[dict[str, Any]] = await self._call("transceivers", peer_id)
-        return found
-
-    async def connections(self) -> list[dict[str, Any]]:
-        """Every connection that the SDK has made."""
-        found: list[dict[str, Any]] = await self._call("connections")
-        return found
 
     async def _call(self, name: str, *arguments: Any, patience: float = 30.0) -> Any:
         return await self.page.call(f"room.{name}", *arguments, patience=patience)

@@ -10,7 +10,6 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Self
 
 from testbed import MissingError
@@ -183,7 +182,3 @@ class Page:
 def _describe(details: dict[str, Any]) -> str:
     exception = details.get("exception", {})
     return str(exception.get("description") or exception.get("value") or details.get("text"))
-
-
-SHARED = Path(__file__).parent / "page"
-"""Where the files of the page are."""

@@ -16,7 +16,7 @@ from aiortc import MediaStreamTrack
 from aiortc.mediastreams import MediaStreamError
 
 Colour = tuple[int, int, int]
-RED, GREEN, BLUE, YELLOW, WHITE = (220, 30, 30), (30, 200, 30), (30, 30, 220), (220, 220, 30), (235, 235, 235)
+RED, GREEN, BLUE, YELLOW = (220, 30, 30), (30, 200, 30), (30, 30, 220), (220, 220, 30)
 COLOURS = (RED, GREEN, BLUE, YELLOW)
 
 VIDEO_CLOCK, AUDIO_RATE, AUDIO_FRAME = 90_000, 48_000, 960

@@ -5,12 +5,10 @@
 const room = (() => {
   let peer = null;
   let options = {};
-  let sockets = [];
   const local = new Map(); // name → {stream, tracks: [{track, stop}]}
   const heard = new Map(); // number → what is known of a received track
   const channels = new Map(); // number → DataChannel
-  const connections = []; // every RTCPeerConnection that the SDK made, in order
-  let lastTrack = 0, lastChannel = 0;
+  let lastTrack = 0, lastChannel = 0, lastConnection = 0;
 
   const now = () => (performance.timeOrigin + performance.now()) / 1000;
   const tell = (what, more) => report(JSON.stringify({ at: now(), what, ...more }));
@@ -68,7 +66,6 @@ const room = (() => {
 
   function makeSocket(url) {
     const socket = new WebSocket(url);
-    sockets = sockets.filter((one) => one.readyState < 2).concat(socket);
     if (options.wire) {
       const send = socket.send.bind(socket);
       socket.send = (text) => { tell("sent", { frame: JSON.parse(text) }); send(text); };
@@ -79,7 +76,7 @@ const room = (() => {
 
   function makeConnection(configuration) {
     const pc = new RTCPeerConnection({ ...configuration, ...options.rtc });
-    const number = connections.push(pc) - 1;
+    const number = ++lastConnection;
     tell("pc", { pc: number, servers: (configuration?.iceServers ?? []).length });
     if (options.wire) {
       for (const name of ["signalingState", "iceGatheringState", "iceConnectionState", "connectionState"]) {
@@ -292,8 +289,7 @@ const room = (() => {
       const size = typeof data === "string" ? data.length : data.byteLength;
       one.messages++;
       one.bytes += size;
-      if (options.echo) channel.send(data).catch((error) => about("dc-error", { error: message(error) }));
-      else if (size <= 4096) about("dc-message", typeof data === "string" ? { text: data } : { bytes: [...new Uint8Array(data)] });
+      if (size <= 4096) about("dc-message", typeof data === "string" ? { text: data } : { bytes: [...new Uint8Array(data)] });
     });
     if (raw.readyState === "open") about("dc-open");
     return number;
@@ -314,30 +310,17 @@ const room = (() => {
 
   // --- looking closer ---
 
-  const states = () => ({ state: peer.state, peerId: peer.peerId, remotes: peer.remotePeers.map((one) => ({ id: one.id, state: one.state, polite: one.polite })) });
-
   async function stats(id) {
     const found = [];
     (await remote(id).pc.getStats()).forEach((entry) => found.push(entry));
     return found;
   }
 
-  const descriptions = (id) => {
-    const { pc } = remote(id);
-    return { local: pc.localDescription?.sdp ?? null, remote: pc.remoteDescription?.sdp ?? null, signaling: pc.signalingState, connection: pc.connectionState, ice: pc.iceConnectionState };
-  };
-
-  const transceivers = (id) => remote(id).pc.getTransceivers().map((one) => ({
-    mid: one.mid, direction: one.direction, current: one.currentDirection, sends: one.sender.track?.id ?? null, receives: one.receiver.track?.id ?? null, kind: one.receiver.track?.kind,
-  }));
-
-  const cut = () => { for (const socket of sockets) socket.close(4999, "cut by the test"); };
 
   return {
-    join, leave, share, unshare, addTrack, removeTrack, replace, tracks, forgetGaps, states, stats, descriptions, transceivers, cut,
+    join, leave, share, unshare, addTrack, removeTrack, replace, tracks, forgetGaps, stats,
     send: (data) => peer.send(data), sendTo: (id, data) => peer.sendTo(id, data),
     openChannel, channelSend, channelClose, channelState, channelFlood,
-    connections: () => connections.map((pc) => ({ state: pc.connectionState, signaling: pc.signalingState })),
   };
 })();
 

@@ -103,3 +103,19 @@ async def test_data_channels_from_both_sides_at_once(stage: Stage, me: str) -> N
     await browser.heard("dc-message", text="over ours", label="ours")
     await browser.heard("dc-message", text="over theirs", label="theirs")
     assert browser.errors == []
+
+
+async def test_a_lot_of_data_both_ways(stage: Stage, me: str) -> None:
+    guest, browser = await met(stage, me)
+    ours = Heard(guest.remote(IT).create_data_channel("bulk"))
+    theirs = (await browser.heard("data-channel"))["channel"]
+    await browser.heard("dc-open", channel=theirs)
+    await browser.channel_flood(theirs, 100, 16_384)
+    for number in range(100):
+        await ours.channel.send(bytes([number]) * 16_384)
+    await guest.until(lambda: len(ours.messages) == 100, "all of it")
+    assert {len(message) for message in ours.messages} == {16_384}
+    async with asyncio.timeout(10):
+        while (await browser.channel_state(theirs))["bytes"] < 100 * 16_384:  # noqa: ASYNC110 - the page is asked
+            await asyncio.sleep(0.05)
+    assert browser.errors == []
