@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
-from metered_anyio.rtc import private
+from metered_anyio.rtc import private_sctp
 from metered_anyio.rtc.crossing import Crossing
 from metered_anyio.rtc.engine import ReadyState
 from metered_proto.errors import DataChannelClosedError
@@ -237,7 +237,7 @@ class EngineChannel:
             self._dc.close()
 
     def _engine_opened(self) -> None:
-        self._crossing.to_app(self._opened, self._dc.id, private.largest_message(self._dc))
+        self._crossing.to_app(self._opened, self._dc.id, private_sctp.largest_message(self._dc))
 
     def _engine_closed(self) -> None:
         # Together with all others, or was it the remote that closed this one?

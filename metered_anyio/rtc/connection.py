@@ -22,7 +22,7 @@ from aiortc import (
 )
 
 from metered_anyio.logger import ContainedLogger
-from metered_anyio.rtc import private, private_ice
+from metered_anyio.rtc import private, private_ice, private_sctp
 from metered_anyio.rtc.channels import EngineChannel
 from metered_anyio.rtc.engine import ConnectionStats
 from metered_anyio.rtc.fanout import FanOut
@@ -62,6 +62,9 @@ SILENCE: Final = 10.0
 
 CHANNELS: Final = 1024
 """Data channels of one connection; more that the remote opens are closed again."""
+
+CANDIDATES: Final = 1024
+"""Candidates of the remote that one connection uses; of more it is not told."""
 
 FAREWELL: Final = 0.7
 """Seconds in which a connection has to close by itself, goodbye included."""
@@ -104,6 +107,7 @@ class Connection:
         self._meter = Meter(asyncio.get_running_loop().time())
         self._hooked = False
         self._seen: set[Any] = set()  # receivers that are seen to
+        self._candidates = 0  # that were trickled to us
         self._adding: set[asyncio.Task[None]] = set()
         self._gatherer = Gatherer(order.ice_servers, order.relay_only, self._found, self._candidate_failed)
         self.pc.on("connectionstatechange", self._changed)
@@ -171,6 +175,9 @@ class Connection:
         dtls = self._dtls()
         if self._closed or dtls is None:
             return
+        self._candidates += candidate is not None
+        if self._candidates > CANDIDATES and candidate is not None:
+            return
         try:
             parsed = None if candidate is None else _parsed(candidate.candidate)
         except (ValueError, AssertionError, IndexError):
@@ -194,11 +201,11 @@ class Connection:
             return
         try:
             dc = self.pc.createDataChannel(
-                private.Label(channel.label),
+                private_sctp.Label(channel.label),
                 ordered=channel.ordered,
                 maxRetransmits=channel.max_retransmits,
                 maxPacketLifeTime=channel.max_packet_life_time,
-                protocol=private.Label(channel.protocol),
+                protocol=private_sctp.Label(channel.protocol),
             )
         except InvalidStateError:
             return  # the remote has closed the connection, so this one will be moved to the next
@@ -378,8 +385,11 @@ class Connection:
             private.route_by_mid(dtls, self._meter.count)
             dtls.on("statechange", self._dtls_changed)
             self._gatherer.serve(private.ice_connection(dtls))
+            private_ice.guard_data(private.ice_connection(dtls))
             self._meter.count_checks(private.ice_connection(dtls))
         private.contain(dtls, self.pc.sctp, self._packet_failed)
+        if self.pc.sctp is not None:
+            private_sctp.bound_reassembly(self.pc.sctp)
         for transceiver in self.pc.getTransceivers():
             receiver = transceiver.receiver
             if receiver not in self._seen:

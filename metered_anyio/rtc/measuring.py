@@ -7,7 +7,7 @@ from typing import Any
 
 from aiortc import RTCPeerConnection
 
-from metered_anyio.rtc import private, private_ice
+from metered_anyio.rtc import private, private_ice, private_sctp
 from metered_anyio.rtc.engine import CandidateStats, ConnectionStats, TrackStats
 from metered_anyio.rtc.remote_track import RemoteTrack
 from metered_anyio.rtc.senders import Senders
@@ -59,7 +59,7 @@ class Meter:
             state=pc.connectionState,
             local=None if pair is None else _candidate(pair.local_candidate),
             remote=None if pair is None else _candidate(pair.remote_candidate),
-            round_trip_time=min(times, default=private.sctp_round_trip(pc)),
+            round_trip_time=min(times, default=private_sctp.round_trip(pc)),
             bytes_sent=sent,
             bytes_received=received,
             packets_sent=packets_sent,

@@ -9,13 +9,14 @@ there; what is left is done here, on the text.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from itertools import islice
 from typing import Any, Final
 
 from aiortc import RTCPeerConnection
 
 from metered_anyio.rtc import private
 from metered_proto.errors import PeerConnectionError
-from metered_proto.wire.caps import MEDIA_SECTIONS
+from metered_proto.wire.caps import CANDIDATES_PER_NEGOTIATION, MEDIA_SECTIONS
 
 _MEDIA: Final = ("audio", "video")
 _SECURITY: Final = ("ice-ufrag", "ice-pwd", "fingerprint", "setup")
@@ -109,7 +110,7 @@ def readable(operation: str, sdp: str, fallback: Description | None) -> tuple[st
     candidates = [line for section in used for line in (*section.all("candidate"), *section.all("end-of-candidates"))]
     for section in sections:
         section.drop("candidate", "end-of-candidates")
-    sections[-1].lines += dict.fromkeys(candidates)
+    sections[-1].lines += islice(dict.fromkeys(candidates), CANDIDATES_PER_NEGOTIATION)
     description.bundle(mids)
     return str(description), unused
 

@@ -1,4 +1,6 @@
-"""Everything of aiortc that is not its public API, and why we go there. Nobody else does. (aioice: `private_ice`.)
+"""Everything of aiortc that is not its public API, and why we go there. Nobody else does.
+
+What is below a connection has files of its own: `private_ice` (aioice), `private_sctp` (data channels).
 
 aiortc does not let an application place its tracks, choose payload types, gather in the background or decode into
 a bound. Each function here reaches for one such thing. `missing()` tells which names are not there (any more); a test
@@ -21,9 +23,8 @@ from aiortc.rtcpeerconnection import find_common_codecs
 from aiortc.rtcrtpreceiver import RemoteStreamTrack
 from aiortc.sdp import SessionDescription, candidate_from_sdp, candidate_to_sdp
 
-from metered_anyio.rtc import private_ice
+from metered_anyio.rtc import private_ice, private_sctp
 from metered_anyio.rtc.private_ice import IceConnection
-from metered_proto.rtc.words import ChannelOptions
 
 __all__ = [
     "CODECS",
@@ -401,35 +402,7 @@ def traffic(dtls: Any) -> tuple[int, int, int, int]:
     )
 
 
-# --- data channels ---
-
-
-def largest_message(channel: Any) -> int:
-    """How many bytes the remote takes in one message, 0 for any number."""
-    size: int = channel.transport._remote_max_message_size
-    return size
-
-
-class Label(str):
-    """A label or protocol of a data channel. aiortc takes the number of its characters for that of its bytes."""
-
-    __slots__ = ()
-
-    def __len__(self) -> int:
-        return len(self.encode())
-
-
-def options_of(channel: Any) -> ChannelOptions:
-    """What the remote opened a channel with."""
-    return ChannelOptions(
-        str(channel.label), channel.ordered, channel.maxRetransmits, channel.maxPacketLifeTime, str(channel.protocol)
-    )
-
-
-def sctp_round_trip(pc: RTCPeerConnection) -> float | None:
-    """What data channels take there and back, in seconds, if anything was sent over them."""
-    time: float | None = None if pc.sctp is None else pc.sctp._srtt
-    return time
+# --- the end ---
 
 
 def tear_down(pc: RTCPeerConnection) -> None:
@@ -489,7 +462,7 @@ async def missing() -> list[str]:
             "ICE transport": (dtls.transport, ["_connection", _ICE + "monitor_task"]),
             "ICE": (ice, private_ice.NAMES),
             "socket": (protocol, ["local_candidate", "transport"]),
-            "SCTP": (channel.transport, ["_bundled", "_srtt", "_remote_max_message_size", "_handle_data"]),
+            "SCTP": (channel.transport, ["_bundled", *private_sctp.NAMES]),
         }
         return [
             f"{name}: {attribute}"

@@ -7,6 +7,7 @@ these names, too.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -24,11 +25,29 @@ __all__ = [
 NAMES: Final = (
     *("_local_candidates", "_local_candidates_start", "_local_candidates_end", "_protocols", "_nominated"),
     *("_remote_candidates", "_remote_candidates_end", "_remote_candidates_resolving", "_end_remote_candidates"),
-    *("_early_checks_done", "_check_list", "_check_list_done", "_check_list_state", "_closing", "_queue"),
+    *(
+        "_early_checks",
+        "_early_checks_done",
+        "_check_list",
+        "_check_list_done",
+        "_check_list_state",
+        "_closing",
+        "_queue",
+    ),
     *("_query_consent_task", "_pair_remote_candidate", "sort_check_list", "get_component_candidates"),
-    *("gather_candidates", "request_received", "local_username"),
+    *("gather_candidates", "request_received", "data_received", "local_username"),
 )
 """What a connection of aioice has to have."""
+
+
+ADDRESSES: Final = 2048
+"""Of the remote, on one connection."""
+
+
+DATAGRAMS: Final = 4096
+"""That wait to be read. Nobody reads before there is a connection."""
+
+_SHORTEST: Final = 8  # bytes: the header of RTCP
 
 
 def local_candidates(ice: IceConnection) -> list[Any]:
@@ -55,6 +74,7 @@ def host_protocols(ice: IceConnection) -> list[Any]:
 
 def add_protocol(ice: IceConnection, protocol: Any) -> None:
     """Use another local candidate with a way of its own to send, as a relayed one has."""
+    _contain(protocol)
     ice._protocols.append(protocol)
     if ice._early_checks_done:  # or `connect` will see to it
         for candidate in ice._remote_candidates:
@@ -68,7 +88,34 @@ async def gather_hosts(ice: IceConnection, addresses: list[str]) -> None:
         ice._local_candidates_start = True
         if addresses:
             ice._local_candidates += await ice.get_component_candidates(component=1, addresses=addresses)
+            for protocol in ice._protocols:
+                _contain(protocol)
         ice._local_candidates_end = True
+
+
+def _contain(protocol: Any) -> None:
+    """A packet that cannot be read is dropped, whoever sent it. In aioice some raise, with a traceback in the log."""
+    original = protocol.datagram_received
+
+    def datagram_received(data: Any, address: Any) -> None:
+        with contextlib.suppress(Exception):
+            original(data, address)
+
+    protocol.datagram_received = datagram_received
+
+
+def guard_data(ice: IceConnection) -> None:
+    """Let only through what can be DTLS, RTP or RTCP, and as much as somebody reads.
+
+    aiortc looks at the first bytes of every datagram, from whomever: an empty one would end the connection.
+    """
+    original = ice.data_received
+
+    def data_received(data: bytes, component: int) -> None:
+        if len(data) >= _SHORTEST and ice._queue.qsize() < DATAGRAMS:
+            original(data, component)
+
+    ice.data_received = data_received  # type: ignore[method-assign]
 
 
 def gather_with(ice: IceConnection, gather: Callable[[], Awaitable[None]]) -> None:
@@ -82,12 +129,20 @@ def selected_pair(ice: IceConnection) -> Any | None:
 
 
 def watch_checks(ice: IceConnection, came: Callable[[int], None]) -> None:
-    """Hear of each connectivity check of the remote's: `came(bytes)`."""
+    """Hear of each connectivity check of the remote's: `came(bytes)`.
+
+    Checks from more than `ADDRESSES` addresses are ignored: aioice would remember each.
+    """
     original = ice.request_received
 
-    def request_received(message: Any, *args: Any) -> None:
+    def request_received(message: Any, address: Any, *args: Any) -> None:
         came(len(bytes(message)))
-        original(message, *args)
+        known = ice._remote_candidates
+        if len(ice._early_checks) >= ADDRESSES or (
+            len(known) >= ADDRESSES and all((each.host, each.port) != address for each in known)
+        ):
+            return
+        original(message, address, *args)
 
     ice.request_received = request_received  # type: ignore[method-assign,assignment]
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from metered_anyio.logger import ContainedLogger
-from metered_anyio.rtc import private
+from metered_anyio.rtc import private, private_sctp
 from metered_anyio.rtc.channels import EngineChannel
 from metered_anyio.rtc.connection import Connection
 from metered_anyio.rtc.crossing import Crossing
@@ -188,7 +188,7 @@ class Workshop:
 
     def _channel_came(self, connection: Connection, dc: Any) -> None:
         self._channels += 1
-        channel = EngineChannel(self._channels, private.options_of(dc), self._crossing, self._report, own=False)
+        channel = EngineChannel(self._channels, private_sctp.options_of(dc), self._crossing, self._report, own=False)
         connection.adopt_channel(channel, dc)
         self._arrived(connection.number, channel)
 
