@@ -36,6 +36,7 @@ from metered_anyio.rtc.mending import (
     reason_of,
     sendable,
 )
+from metered_anyio.rtc.remote_candidates import RemoteCandidates
 from metered_anyio.rtc.remote_track import Inlet, RemoteTrack
 from metered_anyio.rtc.senders import Senders
 from metered_proto.errors import PeerConnectionError
@@ -62,9 +63,6 @@ SILENCE: Final = 10.0
 
 CHANNELS: Final = 1024
 """Data channels of one connection; more that the remote opens are closed again."""
-
-CANDIDATES: Final = 1024
-"""Candidates of the remote that one connection uses; of more it is not told."""
 
 FAREWELL: Final = 0.7
 """Seconds in which a connection has to close by itself, goodbye included."""
@@ -107,8 +105,7 @@ class Connection:
         self._meter = Meter(asyncio.get_running_loop().time())
         self._hooked = False
         self._seen: set[Any] = set()  # receivers that are seen to
-        self._candidates = 0  # that were trickled to us
-        self._adding: set[asyncio.Task[None]] = set()
+        self._candidates = RemoteCandidates(self._candidate_failed)
         self._gatherer = Gatherer(order.ice_servers, order.relay_only, self._found, self._candidate_failed)
         self.pc.on("connectionstatechange", self._changed)
         self.pc.on("track", self._track_came)
@@ -173,27 +170,8 @@ class Connection:
     def add_candidate(self, candidate: Candidate | None) -> None:
         """Use a candidate of the remote; None: there are no more."""
         dtls = self._dtls()
-        if self._closed or dtls is None:
-            return
-        self._candidates += candidate is not None
-        if self._candidates > CANDIDATES and candidate is not None:
-            return
-        try:
-            parsed = None if candidate is None else _parsed(candidate.candidate)
-        except (ValueError, AssertionError, IndexError):
-            self._report(CandidateFailed(self.number, PeerConnectionError("candidate", "it cannot be read")))
-            return
-
-        # A task, because a candidate that hides behind a multicast name takes its time.
-        async def add() -> None:
-            try:
-                await dtls.transport.addRemoteCandidate(parsed)
-            except Exception as error:
-                self._candidate_failed(PeerConnectionError("candidate", reason_of(error)))
-
-        task = asyncio.get_running_loop().create_task(add())
-        self._adding.add(task)
-        task.add_done_callback(self._adding.discard)
+        if not self._closed and dtls is not None:
+            self._candidates.add(dtls.transport, candidate)
 
     def open_channel(self, channel: EngineChannel) -> None:
         """Open a data channel, or move one here."""
@@ -469,8 +447,9 @@ class Connection:
 
     async def _close(self) -> None:
         self._senders.close()
-        for task in (*self._adding, *filter(None, [self._watch])):
-            task.cancel()
+        self._candidates.close()
+        if self._watch is not None:
+            self._watch.cancel()
         try:
             async with asyncio.timeout(FAREWELL):
                 await self._gatherer.close()
@@ -500,7 +479,3 @@ _STATES: Final[dict[str, ConnectionState]] = {
 }
 
 _RECEIVING: Final = {"inactive": "recvonly", "recvonly": "recvonly", "sendonly": "sendrecv", "sendrecv": "sendrecv"}
-
-
-def _parsed(text: str) -> Any:
-    return private.candidate_from_sdp(text.removeprefix("a=").removeprefix("candidate:"))

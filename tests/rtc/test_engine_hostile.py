@@ -208,7 +208,7 @@ async def test_checks_from_ever_new_addresses(monkeypatch: pytest.MonkeyPatch, t
 
 
 async def test_candidates_without_end(monkeypatch: pytest.MonkeyPatch, tasks: Any) -> None:
-    monkeypatch.setattr("metered_anyio.rtc.connection.CANDIDATES", 10)
+    monkeypatch.setattr("metered_anyio.rtc.remote_candidates.CANDIDATES", 10)
     monkeypatch.setattr("metered_anyio.rtc.mending.CANDIDATES_PER_NEGOTIATION", 10)
     line = "candidate:1 1 udp 1 127.0.0.1 {} typ host"
     async with two_sides() as (a, b):
