@@ -73,6 +73,7 @@ from metered_proto.machine import Deadline, Micros, micros, soonest
 from metered_proto.orders import Answer, AnswerAll, Note, Order, Tell, TellAll
 from metered_proto.room.company import Company, Counters
 from metered_proto.room.members import MakePeer, PeerMachine
+from metered_proto.room.membership import RESUBSCRIBES, Membership
 from metered_proto.room.settings import RoomSettings
 from metered_proto.room.words import (
     AddTrack,
@@ -138,9 +139,6 @@ TRANSITIONS: Final[dict[tuple[RoomState, Trigger], RoomState]] = {
     ("leaving", "left"): "closed",
 }
 
-RESUBSCRIBES: Final = 2
-"""How often a snapshot that does not come is asked for again."""
-
 FATAL_ERRORS: Final = frozenset(
     {"account_suspended", "channel_not_authorized", "action_not_permitted", "invalid_token", "token_expired"}
 )
@@ -155,22 +153,6 @@ class _Joining(msgspec.Struct):
     op: int
     call: Join
     step: int
-
-
-class _Membership(msgspec.Struct):
-    """What there is to know from the subscribe on. `known_as` is the id by which those who stayed know us."""
-
-    channel: str
-    include_sender_metadata: bool
-    known_as: str
-    joined: bool = False
-    snapshot_due: bool = True
-    """The next presence is a snapshot."""
-    timer: Deadline | None = None
-    """When it ought to have come, where it is waited for."""
-    resubscribes: int = 0
-    resubscribe: int | None = None
-    """The op of the latest of them."""
 
 
 class Room:
@@ -194,7 +176,7 @@ class Room:
         self._company = Company(settings, entropy, make_peer, self._ops, self.counters)
         self._state: RoomState = "idle"
         self._joining: _Joining | None = None
-        self._membership: _Membership | None = None
+        self._membership: Membership | None = None
         self._lifting: list[Order] | None = None
 
     # --- what can be asked of it at any time ---
@@ -333,7 +315,7 @@ class Room:
             call, peer_id = joining.call, self._session.peer_id
             assert peer_id is not None
             self._company.welcomed(now, peer_id, self.ice_servers, self._session.max_message_size, orders)
-            self._membership = _Membership(call.channel, call.include_sender_metadata, peer_id)
+            self._membership = Membership(call.channel, call.include_sender_metadata, peer_id)
             joining.step = self._subscribe(now, orders)
         else:
             self._joining = None
@@ -557,15 +539,13 @@ class Room:
     def _connected(self, now: Micros, event: Connected, orders: list[Order]) -> None:
         if self._membership is not None:
             self._company.welcomed(now, event.peer_id, self.ice_servers, event.max_message_size, orders)
-            self._membership.resubscribes = 0
-            self._membership.timer = Deadline(now + micros(self._settings.reconcile_timeout), "snapshot")
+            self._membership.awaits(now + micros(self._settings.reconcile_timeout))
 
     def _disconnected(self, now: Micros, code: int, reason: str, will_reconnect: bool, orders: list[Order]) -> None:
         membership = self._membership
         if membership is None or self._state not in ("joined", "reconnecting"):
             return  # our own doing, or the end of a join, which its caller has been told
-        membership.timer = None
-        membership.snapshot_due = True
+        membership.lost()
         if not will_reconnect:
             name = SYMBOLIC_NAMES.get(code)
             error = None if name is None else ServerRequestError(name, f"the connection was closed with {code}")
@@ -581,14 +561,12 @@ class Room:
         self._to_session(now, Asked(op, Subscribe(membership.channel, membership.include_sender_metadata)), orders)
         return op
 
-    def _no_snapshot(self, now: Micros, membership: _Membership, orders: list[Order]) -> None:
-        if membership.resubscribes == RESUBSCRIBES:
+    def _no_snapshot(self, now: Micros, membership: Membership, orders: list[Order]) -> None:
+        if membership.asks_again(now + micros(self._settings.reconcile_timeout)):
+            membership.resubscribe = self._subscribe(now, orders)
+        else:
             error = ReconcileTimeoutError(f"no presence came after {RESUBSCRIBES} more subscribes")
             self._end(now, "reconcile_timeout", error, orders)
-            return
-        membership.resubscribes += 1
-        membership.timer = Deadline(now + micros(self._settings.reconcile_timeout), "snapshot")
-        membership.resubscribe = self._subscribe(now, orders)
 
     # --- who is there ---
 
@@ -596,12 +574,9 @@ class Room:
         membership = self._membership
         if membership is None or presence.channel != membership.channel or self._state in ("leaving", "closed"):
             return
-        # A presence that only names who left is no snapshot, whatever was expected.
-        if not membership.snapshot_due or not (presence.joined or not presence.left):
+        if not membership.takes_as_snapshot(presence):
             self._company.delta(now, presence, orders)
             return
-        membership.snapshot_due = False
-        membership.timer = None
         if self._state != "reconnecting":
             self._company.snapshot(now, presence, orders)
             return
