@@ -70,6 +70,21 @@ def remote(peer: MeteredPeer, peer_id: str | None = None) -> RemotePeer:
     return found
 
 
+class Log:
+    """A logger that keeps the warnings."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def debug(self, msg: str, ctx: object = None, /) -> None:
+        pass
+
+    info = error = debug
+
+    def warning(self, msg: str, ctx: object = None, /) -> None:
+        self.warnings.append(msg)
+
+
 @asynccontextmanager
 async def meeting(relay: RelayServer, *ids: str, **options: Any) -> AsyncIterator[list[MeteredPeer]]:
     """Peers with these ids who are in one room and all see each other."""

@@ -21,7 +21,7 @@ from adapter_kit import (
     until,
     warm_relay,
 )
-from room_kit import ROOM, ScriptedTrack, make_peer, make_token, meeting, remote, token_peer, told
+from room_kit import ROOM, Log, ScriptedTrack, make_peer, make_token, meeting, remote, token_peer, told
 
 from metered_anyio import (
     Data,
@@ -447,19 +447,6 @@ async def test_data_shaped_like_a_signal_is_sent_with_a_warning() -> None:
         await until(lambda: data)
         assert [event.data for event in data] == ["after it"]
         assert [message for message in log.warnings if "shape of a signal" in message]
-
-
-class Log:
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-
-    def debug(self, msg: str, ctx: object = None, /) -> None:
-        pass
-
-    info = error = debug
-
-    def warning(self, msg: str, ctx: object = None, /) -> None:
-        self.warnings.append(msg)
 
 
 # --- the way to the relay ---

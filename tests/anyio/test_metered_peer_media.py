@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import pytest
 from adapter_kit import KEY, make_relay, until
-from room_kit import ROOM, ScriptedEngine, ScriptedTrack, meeting, remote, token_peer, told
+from room_kit import ROOM, Log, ScriptedEngine, ScriptedTrack, meeting, remote, token_peer, told
 
 from metered_anyio import (
     DataChannel,
@@ -437,19 +437,6 @@ async def test_without_aiortc_all_but_media_works(monkeypatch: pytest.MonkeyPatc
         assert (await alice.stats()).remotes == {"bob": None}
         assert states == []
     assert states == [StateChange("idle", "closed")]
-
-
-class Log:
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-
-    def debug(self, msg: str, ctx: object = None, /) -> None:
-        pass
-
-    info = error = debug
-
-    def warning(self, msg: str, ctx: object = None, /) -> None:
-        self.warnings.append(msg)
 
 
 def test_with_aiortc_hidden_the_package_works() -> None:
