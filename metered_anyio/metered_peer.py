@@ -33,7 +33,7 @@ from metered_anyio.surroundings import Surroundings
 from metered_proto.client import FetchToken, Subscribe
 from metered_proto.entropy import Entropy
 from metered_proto.errors import MeteredPeerStateError, WebRtcMissingError
-from metered_proto.events import Data, IceServer
+from metered_proto.events import Data, IceServer, StateChange
 from metered_proto.facts import Asked
 from metered_proto.orders import Answer, Order
 from metered_proto.room.room import Room
@@ -79,7 +79,8 @@ class MeteredPeer(Emitting):
     gives none; with `ice_transport_policy="relay"` connections go through TURN servers only.
 
     It tells `Joined`, `Left`, `StateChange`, `PeerJoined`, `PeerLeft`, `Data` and `FatalError`. It works the same on
-    asyncio and on trio, and without aiortc, then only without media and data channels.
+    asyncio and on trio, and without aiortc, then only without media and data channels. It belongs to the event loop
+    on which it is first used.
 
     Raises `TypeError` or `ValueError` for bad options, which never show what they hold.
     """
@@ -132,8 +133,8 @@ class MeteredPeer(Emitting):
 
     @property
     def state(self) -> MeteredPeerState:
-        """`idle`, `joining`, `joined`, `reconnecting`, `leaving` or `closed`."""
-        return self._room.state
+        """`idle`, `joining`, `joined`, `reconnecting`, `leaving` or `closed`, as of the latest `StateChange`."""
+        return self._around.state
 
     @property
     def peer_id(self) -> str | None:
@@ -178,11 +179,11 @@ class MeteredPeer(Emitting):
     @asynccontextmanager
     async def joined(self, channel: str, *, include_sender_metadata: bool = False) -> AsyncIterator[Self]:
         """`join` on entering, `close` on leaving. Raises as `join` does; a peer that cannot join stays what it is."""
-        idle = self.state == "idle"
+        idle = self._room.state == "idle"
         try:
             await self.join(channel, include_sender_metadata=include_sender_metadata)
         except BaseException:
-            if idle and self.state != "idle":  # cancelled in the very moment in which it was let in
+            if idle and self._room.state != "idle":  # cancelled in the very moment in which it was let in
                 await self.__aexit__(None, None, None)
             raise
         try:
@@ -365,6 +366,7 @@ class _Around(Surroundings):
         make_peer = RtcPeer if has_webrtc() else AbsentPeers()
         self.room = self.machine = Room(settings, Entropy(os.urandom(16)), make_peer=make_peer)
         self.tell = self._tell
+        self.state: MeteredPeerState = self.room.state
         self.remotes: dict[str, RemotePeer] = {}
         self.engine = LazyEngine(self.logger)
         self.engine.on_track_ended = self._track_ended
@@ -449,6 +451,10 @@ class _Around(Surroundings):
                 if (remote := self.remotes.pop(peer_id, None)) is not None:
                     self.emitter.emit(PeerLeft(remote))
                     remote.over()
+            case StateChange(_, to):
+                # The room may be further on already: what handlers see has to fit what they are told.
+                self.state = to  # type: ignore[assignment]
+                self.emitter.emit(event)
             case _:
                 self.emitter.emit(event)
 

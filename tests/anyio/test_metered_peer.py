@@ -73,6 +73,16 @@ async def test_join_and_close() -> None:
         ]
 
 
+async def test_handlers_see_the_state_that_they_are_told() -> None:
+    async with warm_relay() as relay, nothing_left():
+        peer = make_peer(relay.url)
+        seen: list[tuple[str, str]] = []
+        peer.on(StateChange, lambda event: seen.append((event.to, peer.state)))
+        await peer.join(ROOM)
+        await peer.close()
+        assert seen == [(state, state) for state in ("joining", "joined", "leaving", "closed")]
+
+
 async def test_one_peer_is_for_one_event_loop(anyio_backend: str) -> None:
     async def use_elsewhere(peer: MeteredPeer) -> None:
         for call in (peer.join(ROOM), peer.close(), peer.replace_track(ScriptedTrack(), None)):
