@@ -6,12 +6,17 @@ So a frame is never given to two of them, nor an encoder the application's own.
 
 from __future__ import annotations
 
+from typing import Final
+
 import av
 from av.audio.resampler import AudioResampler
 from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 
 from metered_anyio.rtc.timing import AUDIO_CLOCK, SAMPLES
+
+LARGEST: Final = 8192
+"""Pixels of the longer side of a picture. VP8 has 14 bits for it, and an encoder that cannot be opened is trouble."""
 
 
 class VideoShaper:
@@ -22,7 +27,12 @@ class VideoShaper:
         self._reformatter = VideoReformatter()
 
     def shape(self, frame: av.VideoFrame, copies: int) -> list[av.VideoFrame]:
-        """As many frames that share nothing with each other or with `frame`, whose pixels may be of any format."""
+        """As many frames that share nothing with each other or with `frame`, whose pixels may be of any format.
+
+        Raises `ValueError` if it is too large.
+        """
+        if max(frame.width, frame.height) > LARGEST:
+            raise ValueError(f"a picture of {frame.width}x{frame.height} is too large")
         width, height = max(2, frame.width & ~1), max(2, frame.height & ~1)
         if frame.format.name == "yuv420p" and (width, height) == (frame.width, frame.height):
             shaped = [_copy(frame)]

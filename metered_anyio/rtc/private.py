@@ -224,7 +224,9 @@ def encode_in(sender: Any, executor: Executor, failed: Callable[[Exception], Non
     """
 
     def refused(error: Exception) -> None:
-        ask_key_frame(sender)  # the next one has nothing to build on, perhaps
+        # It may be half open, and libvpx crashes when such a one is opened again.
+        setattr(sender, _SENDER + "encoder", None)
+        ask_key_frame(sender)
         failed(error)
 
     setattr(sender, _SENDER + "loop", _EncoderLoop(executor, refused))
@@ -451,7 +453,7 @@ async def missing() -> list[str]:
         owners = {
             "peer connection": (pc, [_PC + name for name in _PC_NAMES]),
             "transceiver": (transceiver, _TRANSCEIVER_NAMES),
-            "sender": (transceiver.sender, [*_SENDER_NAMES, *(_SENDER + n for n in ("loop", "rtp_task", "rtcp_task"))]),
+            "sender": (transceiver.sender, [*_SENDER_NAMES, *(_SENDER + n for n in _HIDDEN_IN_SENDER)]),
             "receiver": (transceiver.receiver, [*_RECEIVER_NAMES, *(_RECEIVER + name for name in _HIDDEN_IN_RECEIVER)]),
             "remote track": (RemoteStreamTrack("video"), ["_queue"]),
             "DTLS": (
@@ -484,6 +486,7 @@ _TRANSCEIVER_NAMES: Final = (
     *("_get_mline_index", "_set_mline_index"),
 )
 _SENDER_NAMES: Final = ("_stream_id", "_track_id", "_send_keyframe")
+_HIDDEN_IN_SENDER: Final = ("loop", "encoder", "rtp_task", "rtcp_task")
 _RECEIVER_NAMES: Final = ("_handle_rtcp_packet", "_handle_disconnect")
 _HIDDEN_IN_RECEIVER: Final = (
     "decoder_queue",

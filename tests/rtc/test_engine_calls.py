@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import anyio
-import av
 import pytest
-from rtc_kit import PATIENCE, Picture, Side, Tone, flat, negotiate, shade_of, two_sides
+from aiortc.codecs.vpx import Vp8Encoder
+from rtc_kit import PATIENCE, Picture, Side, Tone, negotiate, shade_of, two_sides
 
 from metered_proto.errors import PeerConnectionError
 from metered_proto.rtc.words import CloseConnection, CountReceived, MakeAnswer, MakeOffer, SwapSender, TakeAnswer
@@ -86,23 +86,25 @@ class TestSilence:
         await tasks()
 
 
-class TestAPictureThatIsTooMuchForTheEncoder:
-    async def test_is_left_out(self) -> None:
-        class Growing(Picture):
-            async def recv(self) -> av.VideoFrame:
-                frame = await super().recv()
-                if not 4 <= self.reads < 8:
-                    return frame
-                wide = flat(90, (17_000, 16))  # VP8 has 14 bits for it
-                wide.pts, wide.time_base = frame.pts, frame.time_base
-                return wide
+class TestAPictureThatTheEncoderRefuses:
+    async def test_is_left_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        encoders: list[Any] = []
+        encode = Vp8Encoder.encode
 
+        def refuse(encoder: Vp8Encoder, frame: Any, force_keyframe: bool = False) -> Any:
+            if len(encoders) < 3:
+                encoders.append(encoder)
+                raise ValueError(frame)
+            return encode(encoder, frame, force_keyframe)
+
+        monkeypatch.setattr(Vp8Encoder, "encode", refuse)
         async with two_sides() as (a, b):
-            a.add(Growing(90, fps=60))
+            a.add(Picture(90, fps=60))
             await negotiate(a, b)
             with anyio.fail_after(PATIENCE):
-                for _ in range(20):
+                for _ in range(10):
                     assert await shade(b, "0") == pytest.approx(90, abs=6)
+        assert len({id(encoder) for encoder in encoders}) == 3  # none is used again
 
 
 class TestTracks:

@@ -43,6 +43,12 @@ class TestPictures:
         assert [copy.pict_type for copy in VideoShaper().shape(frame, 2)] == [PictureType.NONE] * 2
         assert frame.pict_type == PictureType.I
 
+    def test_too_large_ones_are_none(self) -> None:
+        assert VideoShaper().shape(av.VideoFrame(8192, 2), 1)
+        for size in ((8193, 2), (2, 17_000)):
+            with pytest.raises(ValueError, match="too large"):
+                VideoShaper().shape(av.VideoFrame(*size), 1)
+
 
 class TestSound:
     @pytest.mark.parametrize("format", ["s16", "flt", "s16p", "fltp", "u8", "s32"])
