@@ -584,7 +584,7 @@ class Store:
         self.attempted_through = talk.attempted_through
 
 
-@each_row("seed", range(40))
+@each_row("seed", range(20))
 def test_lives_of_a_device(converse: Converse, seed: int) -> None:
     """Whatever happens to a device and its connections, the server gets every reading, in order but for repeats."""
     dice = random.Random(seed)

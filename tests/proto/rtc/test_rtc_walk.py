@@ -198,7 +198,7 @@ class Alone:
 
 
 @given(steps=steps_alone, polite=st.booleans())
-@settings(max_examples=80)
+@settings(max_examples=30)
 def test_one_peer_keeps_every_promise_on_any_walk(steps: list[Step], polite: bool) -> None:
     walk = Alone(polite)
     for step in steps:

@@ -142,7 +142,7 @@ def test_any_text_can_be_scrubbed(text: str) -> None:
     ],
 )
 def test_hostile_text_takes_no_longer_than_any(unit: str) -> None:
-    scrub(unit * (50_000 // len(unit)))
+    scrub(unit * (20_000 // len(unit)))
 
 
 class TestUrls:
