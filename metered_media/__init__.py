@@ -1,1 +1,50 @@
-"""Media sources and sinks on top of `metered_anyio`."""
+"""Media sources and sinks on top of `metered_anyio`.
+
+Nothing here is imported before it is used: what a name needs (aiortc, av) is loaded with the name.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from metered_media.errors import PassthroughError as PassthroughError
+    from metered_media.errors import RecordingError as RecordingError
+    from metered_media.errors import SourceOpenError as SourceOpenError
+    from metered_media.events import Cleared as Cleared
+    from metered_media.events import Played as Played
+    from metered_media.events import RecordingFinished as RecordingFinished
+    from metered_media.events import RecordingProgress as RecordingProgress
+    from metered_media.events import SourceEnded as SourceEnded
+    from metered_media.events import SourceLost as SourceLost
+    from metered_media.events import SourceRestored as SourceRestored
+
+_HOME: Final = {
+    "Cleared": "events",
+    "PassthroughError": "errors",
+    "Played": "events",
+    "RecordingError": "errors",
+    "RecordingFinished": "events",
+    "RecordingProgress": "events",
+    "SourceEnded": "events",
+    "SourceLost": "events",
+    "SourceOpenError": "errors",
+    "SourceRestored": "events",
+}
+"""The module of each public name."""
+
+__all__ = sorted(_HOME)  # noqa: PLE0605 - one list is enough
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

@@ -44,6 +44,27 @@ class LocalSource(Protocol):
         ...
 
 
+class PacketSource(LocalSource, Protocol):
+    """A source that gives encoded packets (`av.Packet`), which are sent as they are to remotes that take its codec.
+
+    Whoever does not gets them decoded and encoded anew. A source is one of packets if it has a `codec` that is not
+    None. It may go over to frames at any time, and back: each thing that `recv` gives is taken for what it is.
+
+    H.264 is in Annex B form, one access unit a packet, with the parameter sets ahead of every key frame. VP8 and Opus
+    are the bare frames. `is_keyframe`, `pts` and `time_base` are set, `pts` grows, and pictures are in the order in
+    which they are shown.
+    """
+
+    @property
+    def codec(self) -> str | None:
+        """`H264`, `VP8` or `opus`; None as long as it gives frames."""
+        ...
+
+    def ask_key_frame(self) -> None:
+        """A remote cannot go on without a key frame. A source that cannot make one does nothing."""
+        ...
+
+
 class ChannelHandle(Protocol):
     """A data channel. One object for as long as the channel is known, even if it moves to another connection.
 
