@@ -9,7 +9,8 @@ import anyio
 import pytest
 from aiortc.mediastreams import MediaStreamError
 
-from metered_anyio.rtc.remote_track import AUDIO_FRAMES, VIDEO_FRAMES, Inlet, RemoteTrack
+from metered_anyio.rtc.frame_track import AUDIO_FRAMES, VIDEO_FRAMES
+from metered_anyio.rtc.remote_track import Inlet, RemoteTrack
 
 pytestmark = pytest.mark.anyio
 
