@@ -58,6 +58,38 @@ class Watch(Protocol):
         ...
 
 
+class Watchable(Protocol):
+    """What stands in for a socket: it is in memory, so it has to say itself when it is ready."""
+
+    def watch_readable(self, callback: Callback, /) -> Watch:
+        """As `Backend.watch_readable`."""
+        ...
+
+    def watch_writable(self, callback: Callback, /) -> Watch:
+        """As `Backend.watch_writable`."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
+class Wire(Watchable, Protocol):
+    """What stands in for a connected socket."""
+
+    def send(self, data: bytes | memoryview, /) -> int:
+        """Take what there is room for. Raises `BlockingIOError` without any, `OSError` once the connection is lost."""
+        ...
+
+    def recv(self, size: int, /) -> bytes:
+        """What is there, b"" at the end. Raises `BlockingIOError` if nothing is, `OSError` without a connection."""
+        ...
+
+    def shutdown(self, how: int, /) -> None:
+        """Say that nothing more will be sent."""
+        ...
+
+
 class Backend(Protocol):
     """An event loop, as this package needs it. All calls are made from the loop's own thread."""
 
@@ -86,11 +118,11 @@ class Backend(Protocol):
         """A new alarm, at rest."""
         ...
 
-    def watch_readable(self, sock: socket.socket, callback: Callback) -> Watch:
+    def watch_readable(self, sock: socket.socket | Watchable, callback: Callback) -> Watch:
         """Call back whenever `sock` can be read, until cancelled. Cancel before closing the socket."""
         ...
 
-    def watch_writable(self, sock: socket.socket, callback: Callback) -> Watch:
+    def watch_writable(self, sock: socket.socket | Watchable, callback: Callback) -> Watch:
         """Call back whenever `sock` can be written, until cancelled. Cancel before closing the socket."""
         ...
 
@@ -159,10 +191,14 @@ class AsyncioBackend:
     def alarm(self, callback: Callback) -> Alarm:
         return _AsyncioAlarm(self._loop, callback, self._context)
 
-    def watch_readable(self, sock: socket.socket, callback: Callback) -> Watch:
+    def watch_readable(self, sock: socket.socket | Watchable, callback: Callback) -> Watch:
+        if not isinstance(sock, socket.socket):
+            return sock.watch_readable(callback)
         return _AsyncioWatch(self._loop.add_reader, self._loop.remove_reader, sock.fileno(), callback)
 
-    def watch_writable(self, sock: socket.socket, callback: Callback) -> Watch:
+    def watch_writable(self, sock: socket.socket | Watchable, callback: Callback) -> Watch:
+        if not isinstance(sock, socket.socket):
+            return sock.watch_writable(callback)
         return _AsyncioWatch(self._loop.add_writer, self._loop.remove_writer, sock.fileno(), callback)
 
     def spawn(self, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -251,10 +287,14 @@ class TrioBackend:
     def alarm(self, callback: Callback) -> Alarm:
         return _TrioAlarm(self, callback)
 
-    def watch_readable(self, sock: socket.socket, callback: Callback) -> Watch:
+    def watch_readable(self, sock: socket.socket | Watchable, callback: Callback) -> Watch:
+        if not isinstance(sock, socket.socket):
+            return sock.watch_readable(callback)
         return _TrioWatch(self, self._lowlevel.wait_readable, sock, callback)
 
-    def watch_writable(self, sock: socket.socket, callback: Callback) -> Watch:
+    def watch_writable(self, sock: socket.socket | Watchable, callback: Callback) -> Watch:
+        if not isinstance(sock, socket.socket):
+            return sock.watch_writable(callback)
         return _TrioWatch(self, self._lowlevel.wait_writable, sock, callback)
 
     def spawn(self, run: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -61,8 +61,10 @@ def make_engine(feed: Callable[[Fact], None], logger: ContainedLogger, backend: 
 class LazyEngine:
     """See `metered_anyio.rtc.engine.Engine`, of which this has what a room uses."""
 
-    def __init__(self, logger: ContainedLogger) -> None:
+    def __init__(self, logger: ContainedLogger, *, needs_import: bool = True) -> None:
+        """`needs_import` False: what makes the engine has all that it needs."""
         self._logger = logger
+        self._needs_import = needs_import
         self._make: Callable[[], Engine] | None = None
         self._pump: Pump | None = None
         self._engine: Engine | None = None
@@ -121,7 +123,7 @@ class LazyEngine:
             self._loading = False
 
     def _is_loaded(self) -> bool:
-        return all(name in sys.modules for name in MODULES)
+        return not self._needs_import or all(name in sys.modules for name in MODULES)
 
     def _wanted(self) -> None:
         if self._closed:
@@ -134,7 +136,7 @@ class LazyEngine:
     def need(self) -> Engine:
         """The engine, made here and now if need be. Raises `WebRtcMissingError`."""
         if self._engine is None:
-            if self._closed or self._broken or not has_webrtc():
+            if self._closed or self._broken or (self._needs_import and not has_webrtc()):
                 raise WebRtcMissingError(HOW_TO_INSTALL)
             assert self._make is not None
             engine = self._engine = self._make()

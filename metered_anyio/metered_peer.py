@@ -6,7 +6,6 @@ the real peer connections, and the objects that the application holds in place o
 
 from __future__ import annotations
 
-import os
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -31,7 +30,6 @@ from metered_anyio.room_stats import RoomStats
 from metered_anyio.stats import client_stats
 from metered_anyio.surroundings import Surroundings
 from metered_proto.client import FetchToken, Subscribe
-from metered_proto.entropy import Entropy
 from metered_proto.errors import MeteredPeerStateError, WebRtcMissingError
 from metered_proto.events import Data, IceServer, StateChange
 from metered_proto.facts import Asked
@@ -363,12 +361,12 @@ class _Around(Surroundings):
 
     def __init__(self, options: SignallingClientOptions, settings: RoomSettings) -> None:
         super().__init__(options)
-        make_peer = RtcPeer if has_webrtc() else AbsentPeers()
-        self.room = self.machine = Room(settings, Entropy(os.urandom(16)), make_peer=make_peer)
+        make_peer = RtcPeer if self._stand_in is not None or has_webrtc() else AbsentPeers()
+        self.room = self.machine = Room(settings, self.entropy(), make_peer=make_peer)
         self.tell = self._tell
         self.state: MeteredPeerState = self.room.state
         self.remotes: dict[str, RemotePeer] = {}
-        self.engine = LazyEngine(self.logger)
+        self.engine = LazyEngine(self.logger, needs_import=self._stand_in is None)
         self.engine.on_track_ended = self._track_ended
         self.media = LocalMedia(self.engine, lambda: self.room.tracks)
 
@@ -413,7 +411,8 @@ class _Around(Surroundings):
 
     def start(self) -> Pump:
         pump = super().start()
-        self.engine.bind(lambda: make_engine(pump.feed, self.logger, pump.backend), pump)
+        make = make_engine if self._stand_in is None else self._stand_in.make_engine
+        self.engine.bind(lambda: make(pump.feed, self.logger, pump.backend), pump)
         return pump
 
     def perform(self) -> Mapping[type[Order], Callable[[Any], None]]:

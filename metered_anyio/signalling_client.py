@@ -7,7 +7,6 @@ provider, handlers and streams. It works the same on asyncio and on trio, as an 
 
 from __future__ import annotations
 
-import os
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
@@ -37,7 +36,6 @@ from metered_proto.client.deduplicator import Deduplicator
 from metered_proto.client.outbox import Attempted, Dropped, Enqueue, Flush, Forget, OutboxQueue
 from metered_proto.client.requests import AnswerRequests, Request, reply, reply_error
 from metered_proto.client.session import State
-from metered_proto.entropy import Entropy
 from metered_proto.errors import NotConnectedError, OversizedPayloadError, RequestFailedError, SignallingError
 from metered_proto.events import IceServer, RequestReceived
 from metered_proto.orders import Order, TellAll
@@ -110,7 +108,7 @@ class SignallingClient(Emitting):
         self._around = _Around(options)
         self._logger = self._around.logger
         self._emitter = self._around.emitter
-        entropy = Entropy(os.urandom(16))
+        entropy = self._around.entropy()
         self._store: OutboxStore | None = None
         self._queue: OutboxQueue | None = None
         if options.outbox is not None:

@@ -14,7 +14,7 @@ import ssl
 from collections.abc import Sequence
 from typing import Protocol
 
-from metered_anyio.backend import Alarm, Backend, Watch
+from metered_anyio.backend import Alarm, Backend, Watch, Wire
 from metered_anyio.tls import READ_SIZE, TlsPipe
 from metered_proto.facts import Fact, Heard, LinkBlocked, LinkDown, LinkDrained, LinkUp, Received
 from metered_proto.websocket import State, WebSocket
@@ -97,7 +97,7 @@ class Link:
         self,
         number: int,
         driver: Driver,
-        sock: socket.socket,
+        sock: socket.socket | Wire,
         ws: WebSocket,
         tls: TlsPipe | None = None,
         *,
@@ -108,7 +108,7 @@ class Link:
         self.address = guest or ""
         self._driver = driver
         self._read_size = READ_SIZE
-        self._sock: socket.socket | None = sock
+        self._sock: socket.socket | Wire | None = sock
         self._ws = ws
         self._tls = tls
         self._out: list[bytes | memoryview] = []
@@ -269,7 +269,7 @@ class Link:
         del out[:at]
         return not out
 
-    def _push_one(self, sock: socket.socket, data: bytes | memoryview) -> bool:
+    def _push_one(self, sock: socket.socket | Wire, data: bytes | memoryview) -> bool:
         # As nearly always, and a thousand times a broadcast.
         try:
             sent = sock.send(data)

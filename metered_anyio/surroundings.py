@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -13,7 +14,7 @@ from urllib.parse import urlsplit
 import anyio
 import anyio.lowlevel
 
-from metered_anyio.backend import Backend, Waiter, current_backend
+from metered_anyio.backend import Backend, Waiter, Wire, current_backend
 from metered_anyio.dial import DialError, dial, proxy_from_environment
 from metered_anyio.emitter import Emitter
 from metered_anyio.logger import ContainedLogger, NoopLogger
@@ -21,8 +22,10 @@ from metered_anyio.masker import quickest_masker
 from metered_anyio.options import SignallingClientOptions
 from metered_anyio.pump import Pump
 from metered_anyio.sockets import Link
+from metered_anyio.stand_in import stand_in_for
 from metered_anyio.tls import TlsPipe, default_context
 from metered_proto.client import FetchToken
+from metered_proto.entropy import Entropy
 from metered_proto.facts import LinkDown
 from metered_proto.machine import Machine
 from metered_proto.masking import MaskKeys
@@ -63,10 +66,15 @@ class Surroundings:
         self._notes = self.logger.of("metered_proto")
         self._token_provider = options.token_provider
         self._ssl_context = options.ssl_context
+        self._stand_in = stand_in_for(options.url)
         self._dials: dict[int, anyio.CancelScope] = {}
         self._masker = quickest_masker()
         self._winding_down: list[Waiter[Any]] | None = None  # who waits for it; empty once it is over
         self._wound_down = False
+
+    def entropy(self) -> Entropy:
+        """A source of random numbers that nobody can guess, but in a test."""
+        return Entropy(os.urandom(16) if self._stand_in is None else self._stand_in.seed())
 
     def start(self) -> Pump:
         """Make the pump, on the loop that is running now."""
@@ -173,11 +181,15 @@ class Surroundings:
         secure, host = parts.scheme == "wss", parts.hostname or ""
         port = parts.port or (443 if secure else 80)
         ws = WebSocket.client(parts.netloc, f"{parts.path}?{parts.query}", random=_mask_keys, mask=self._masker)
-        tls = None
-        if secure:
-            context = self._ssl_context or await default_context()
-            tls = TlsPipe(context, server_side=False, hostname=host)
-        sock, early = await dial(host, port, proxy_from_environment(host, secure=secure))
+        tls, early = None, b""
+        sock: socket.socket | Wire
+        if self._stand_in is not None:
+            sock = await self._stand_in.dial()
+        else:
+            if secure:
+                context = self._ssl_context or await default_context()
+                tls = TlsPipe(context, server_side=False, hostname=host)
+            sock, early = await dial(host, port, proxy_from_environment(host, secure=secure))
         try:
             if number not in self._dials:  # called off in the very moment in which it succeeded
                 raise DialError("called off")

@@ -15,12 +15,12 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import anyio
 import msgspec
 
-from metered_anyio.backend import Alarm, Watch, current_backend
+from metered_anyio.backend import Alarm, Watch, Watchable, Wire, current_backend
 from metered_anyio.logger import ContainedLogger, Logger, NoopLogger
 from metered_anyio.masker import quickest_masker
 from metered_anyio.pump import Pump
@@ -60,6 +60,18 @@ BREATHER = 0.1
 """Seconds without accepting when the process has run out of file descriptors."""
 
 
+class Listener(Watchable, Protocol):
+    """What stands in for a listening socket."""
+
+    def accept(self) -> tuple[Wire, tuple[str, int]]:
+        """The next connection, and where it comes from. Raises `BlockingIOError` if there is none."""
+        ...
+
+    def getsockname(self) -> tuple[str, int]:
+        """Where it listens."""
+        ...
+
+
 class RelayServer:
     """A relay that listens on one address.
 
@@ -92,7 +104,7 @@ class RelayServer:
         self._masker = quickest_masker()
         self._machine: Relay | None = None
         self._pump: Pump | None = None
-        self._listener: socket.socket | None = None
+        self._listener: socket.socket | Listener | None = None
         self._accepting: Watch | None = None
         self._breather: Alarm | None = None
         self._links = 0
@@ -109,12 +121,10 @@ class RelayServer:
         if self._machine is not None:
             raise RuntimeError("a relay can be started once")
         backend = current_backend()
-        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-        listener = socket.create_server((self._host, self._port), family=family, backlog=BACKLOG)
-        listener.setblocking(False)
+        listener = self._listen()
         # The machine's time begins now, and so does the wall clock it is told.
-        settings = msgspec.structs.replace(self._settings, born_at=time.time())
-        self._machine = Relay(settings, Entropy(os.urandom(16)))
+        settings = msgspec.structs.replace(self._settings, born_at=self._wall())
+        self._machine = Relay(settings, Entropy(self._seed()))
         self._pump = Pump(self._machine, self, backend, eager=False)
         self._listener = listener
         self._breather = backend.alarm(self._accept_again)
@@ -212,6 +222,20 @@ class RelayServer:
             raise RuntimeError("the relay has not been started")
         return self._pump
 
+    # For whoever runs it in surroundings of their own: where it listens, its wall clock, its randomness.
+
+    def _listen(self) -> socket.socket | Listener:
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        listener = socket.create_server((self._host, self._port), family=family, backlog=BACKLOG)
+        listener.setblocking(False)
+        return listener
+
+    def _wall(self) -> float:
+        return time.time()
+
+    def _seed(self) -> bytes:
+        return os.urandom(16)
+
     def _stop_listening(self) -> None:
         for alarm in (self._breather, self._impatience):
             if alarm is not None:
@@ -251,10 +275,11 @@ class RelayServer:
         if self._listener is not None and self._accepting is None:
             self._accepting = self._running().backend.watch_readable(self._listener, self._on_connections)
 
-    def _let_in(self, sock: socket.socket, address: str) -> None:
+    def _let_in(self, sock: socket.socket | Wire, address: str) -> None:
         pump = self._running()
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if isinstance(sock, socket.socket):
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._links += 1
         tls = None if self._ssl_context is None else TlsPipe(self._ssl_context, server_side=True)
         ws = WebSocket.server(max_message_size=self._settings.limits.max_frame, mask=self._masker)
