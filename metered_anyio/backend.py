@@ -13,7 +13,7 @@ import contextvars
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import anyio
 import anyio.lowlevel
@@ -58,6 +58,7 @@ class Watch(Protocol):
         ...
 
 
+@runtime_checkable
 class Watchable(Protocol):
     """What stands in for a socket: it is in memory, so it has to say itself when it is ready."""
 
@@ -192,12 +193,12 @@ class AsyncioBackend:
         return _AsyncioAlarm(self._loop, callback, self._context)
 
     def watch_readable(self, sock: socket.socket | Watchable, callback: Callback) -> Watch:
-        if not isinstance(sock, socket.socket):
+        if isinstance(sock, Watchable):
             return sock.watch_readable(callback)
         return _AsyncioWatch(self._loop.add_reader, self._loop.remove_reader, sock.fileno(), callback)
 
     def watch_writable(self, sock: socket.socket | Watchable, callback: Callback) -> Watch:
-        if not isinstance(sock, socket.socket):
+        if isinstance(sock, Watchable):
             return sock.watch_writable(callback)
         return _AsyncioWatch(self._loop.add_writer, self._loop.remove_writer, sock.fileno(), callback)
 
@@ -288,12 +289,12 @@ class TrioBackend:
         return _TrioAlarm(self, callback)
 
     def watch_readable(self, sock: socket.socket | Watchable, callback: Callback) -> Watch:
-        if not isinstance(sock, socket.socket):
+        if isinstance(sock, Watchable):
             return sock.watch_readable(callback)
         return _TrioWatch(self, self._lowlevel.wait_readable, sock, callback)
 
     def watch_writable(self, sock: socket.socket | Watchable, callback: Callback) -> Watch:
-        if not isinstance(sock, socket.socket):
+        if isinstance(sock, Watchable):
             return sock.watch_writable(callback)
         return _TrioWatch(self, self._lowlevel.wait_writable, sock, callback)
 
