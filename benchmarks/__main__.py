@@ -1,8 +1,9 @@
-"""What client, relay and core cost, each against a peer that is measured in the same run.
+"""What client, relay, core, rooms and media cost, each against a peer that is measured in the same run.
 
 `core`, `client` (`publish`, `receive`, `deliver`) and `relay` (`fan-out`, `memory`, `storm`) are measured if nothing
-is named; `soak`, `rooms` (`first-frame`, `gap`, `channel`, `lag`) and `calls` (`joins`, `replace`, `viewers`, `churn`,
-`returns`) only if they are. The exit code is 1 where something was lost that must not be.
+is named; `soak`, `rooms` (`first-frame`, `gap`, `channel`, `lag`), `calls` (`joins`, `replace`, `viewers`, `churn`,
+`returns`) and `media` (`sending`, `media-lag`, `picture`, `speech`, `opening`) only if they are. The exit code is 1
+where something was lost that must not be.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
-from benchmarks import calls, client, core, relay, rooms, soak
+from benchmarks import calls, client, core, media, relay, rooms, soak
 from benchmarks.figures import Figure, document, table
 from benchmarks.plan import QUICK, Plan
 
@@ -35,15 +36,21 @@ MEASUREMENTS: dict[str, Callable[[Plan], Iterator[Figure]]] = {
     "viewers": calls.viewers,
     "churn": calls.churn,
     "returns": calls.returns,
+    "sending": media.sending,
+    "media-lag": media.lag,
+    "picture": media.picture,
+    "speech": media.speech,
+    "opening": media.opening,
 }
-ONLY_IF_NAMED = ("soak", "first-frame", "gap", "channel", "lag", "joins", "replace", "viewers", "churn", "returns")
 GROUPS = {
     "all": tuple(MEASUREMENTS),
     "client": ("publish", "receive", "deliver"),
     "relay": ("fan-out", "memory", "storm"),
     "rooms": ("first-frame", "gap", "channel", "lag"),
     "calls": ("joins", "replace", "viewers", "churn", "returns"),
+    "media": ("sending", "media-lag", "picture", "speech", "opening"),
 }
+ONLY_IF_NAMED = ("soak", *GROUPS["rooms"], *GROUPS["calls"], *GROUPS["media"])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

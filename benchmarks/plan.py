@@ -47,6 +47,19 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     viewing_seconds: float = 60.0
     churns: int = 50
     returns: int = 21
+    sizes: tuple[tuple[int, int], ...] = ((640, 480), (1280, 720))
+    viewers: tuple[int, ...] = (1, 2, 4, 8)
+    own_encoders: tuple[int, ...] = (4, 8)
+    """Numbers of viewers at which ours is measured with an encoder for each, too, at the first of the sizes."""
+    sending_seconds: float = 5.0
+    sending_warm_up: float = 3.0
+    clip_seconds: float = 60.0
+    visits: int = 10
+    opens: int = 5
+    speech_viewers: int = 8
+    speakers: tuple[int, ...] = (1, 50)
+    silence: float = 3.0
+    """Seconds for which a camera says nothing."""
 
 
 QUICK = Plan(
@@ -75,4 +88,15 @@ QUICK = Plan(
     viewing_seconds=0.5,
     churns=4,
     returns=2,
+    sizes=((320, 240),),
+    viewers=(1,),
+    own_encoders=(1,),
+    sending_seconds=0.5,
+    sending_warm_up=0.2,
+    clip_seconds=10.0,
+    visits=1,
+    opens=1,
+    speech_viewers=1,
+    speakers=(1, 2),
+    silence=0.5,
 )
