@@ -9,8 +9,10 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from metered_media.audio_source import AudioSource as AudioSource
     from metered_media.errors import PassthroughError as PassthroughError
     from metered_media.errors import RecordingError as RecordingError
+    from metered_media.errors import SnapshotError as SnapshotError
     from metered_media.errors import SourceOpenError as SourceOpenError
     from metered_media.events import Cleared as Cleared
     from metered_media.events import Played as Played
@@ -19,18 +21,28 @@ if TYPE_CHECKING:
     from metered_media.events import SourceEnded as SourceEnded
     from metered_media.events import SourceLost as SourceLost
     from metered_media.events import SourceRestored as SourceRestored
+    from metered_media.recorder import Recording as Recording
+    from metered_media.recorder import record as record
+    from metered_media.snapshot import Snapshot as Snapshot
+    from metered_media.snapshot import snapshot as snapshot
 
 _HOME: Final = {
+    "AudioSource": "audio_source",
     "Cleared": "events",
     "PassthroughError": "errors",
     "Played": "events",
+    "Recording": "recorder",
     "RecordingError": "errors",
     "RecordingFinished": "events",
     "RecordingProgress": "events",
+    "Snapshot": "snapshot",
+    "SnapshotError": "errors",
     "SourceEnded": "events",
     "SourceLost": "events",
     "SourceOpenError": "errors",
     "SourceRestored": "events",
+    "record": "recorder",
+    "snapshot": "snapshot",
 }
 """The module of each public name."""
 
