@@ -212,6 +212,13 @@ class Browser:
         found: list[dict[str, Any]] = await self._call("stats", peer_id)
         return found
 
+    async def inbound(self, peer_id: str, kind: str = "video") -> list[dict[str, Any]]:
+        """The `inbound-rtp` entries of a kind, each with the name of its codec added as `codec`."""
+        entries = await self.stats(peer_id)
+        names = {entry["id"]: entry["mimeType"].partition("/")[2] for entry in entries if entry["type"] == "codec"}
+        found = [entry for entry in entries if entry["type"] == "inbound-rtp" and entry["kind"] == kind]
+        return [{**entry, "codec": names.get(entry.get("codecId"))} for entry in found]
+
     async def bandwidth(self, peer_id: str) -> float:
         """What it believes it can send to a remote, in bit/s; 0 as long as it does not know."""
         entries = await self.stats(peer_id)

@@ -116,6 +116,12 @@ class Guest:
         self.peer.add_stream(stream, metadata or None)
         return stream
 
+    def send(self, name: str, track: Any, **options: Any) -> Any:
+        """Send one track in a stream with this id, with options of `add_track`; returns it. `close` stops it."""
+        self.sources.append(track)
+        self.peer.add_track(track, self.library.MediaStream(id=name), **options)
+        return track
+
     def source(self, track: Any) -> Any:
         """A track that is stopped by `close`."""
         self.sources.append(track)
