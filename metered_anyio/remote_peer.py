@@ -66,6 +66,18 @@ class Peerage(Protocol):
         ...
 
 
+class Watcher(Protocol):
+    """Who follows what a remote peer sends. See `RemotePeer.watch`."""
+
+    def track_seen(self, track: Any) -> None:
+        """It sends this track from now on."""
+        ...
+
+    def peer_gone(self) -> None:
+        """It has left, or we have."""
+        ...
+
+
 class RemotePeer(Emitting):
     """A peer in the room: one object for as long as it is there, over all reconnects, its own and ours.
 
@@ -91,6 +103,7 @@ class RemotePeer(Emitting):
         self._heard: set[type[Event]] = set()  # what somebody has listened to
         self._unheard: deque[Event] = deque(maxlen=MOST_UNHEARD)
         self._telling_unheard = False
+        self._watchers: list[Watcher] = []
 
     def __repr__(self) -> str:
         return f"<RemotePeer {self._id} {self._state}>"
@@ -186,6 +199,17 @@ class RemotePeer(Emitting):
         self._channels.add(channel)
         return channel
 
+    def watch(self, watcher: Watcher) -> Callable[[], None]:
+        """Tell somebody of each track, those that are there first, until the function that this returns is called.
+
+        For recorders and the like: unlike a handler for `Track` this leaves what nobody has listened to yet to those
+        who will.
+        """
+        self._watchers.append(watcher)
+        for track in self.tracks:
+            watcher.track_seen(track)
+        return lambda: self._watchers.remove(watcher) if watcher in self._watchers else None
+
     def _home(self, channel: ChannelHandle) -> ChannelHandle:
         adopt(channel, self._emitter)
         return channel
@@ -221,6 +245,9 @@ class RemotePeer(Emitting):
     def over(self) -> None:
         """It has left, or we have. Its streams of events end."""
         self._unheard.clear()
+        watchers, self._watchers = self._watchers, []
+        for watcher in watchers:
+            watcher.peer_gone()
         for channel in list(self._channels):
             channel.close()  # one that has never opened has no connection to end with
         self._emitter.end_streams()
@@ -231,6 +258,8 @@ class RemotePeer(Emitting):
         if stream is not None:
             stream.add_track(track)
         self._tell_stream()
+        for watcher in tuple(self._watchers):
+            watcher.track_seen(track)
         self._tell(Track(track, () if stream is None else (stream,), metadata))
 
     def _tell_stream(self) -> None:

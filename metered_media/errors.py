@@ -3,7 +3,8 @@
     MeteredRealtimeError
     ├── SourceOpenError         a file, camera or device could not be opened: source, code, reason
     ├── PassthroughError        packets cannot be sent as they are: code, reason
-    └── RecordingError          a recording cannot be written: path, reason
+    ├── RecordingError          a recording cannot be written: path, reason
+    └── SnapshotError           there is no picture: code, reason
 
 Codes and fields are stable, messages are for people. Neither holds the user name and password of a URL.
 """
@@ -66,4 +67,15 @@ class RecordingError(MeteredRealtimeError):
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(f"{path} cannot be recorded to: {reason}")
         self.path = path
+        self.reason = reason
+
+
+class SnapshotError(MeteredRealtimeError):
+    """A track gave no picture: `timed_out`, or `ended`."""
+
+    fields = ("code", "reason")
+
+    def __init__(self, code: Literal["timed_out", "ended"], reason: str) -> None:
+        super().__init__(f"there is no picture: {reason} ({code})")
+        self.code = code
         self.reason = reason
