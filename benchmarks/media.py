@@ -22,6 +22,7 @@ from benchmarks.children import Child, ChildError, Crew
 from benchmarks.figures import PUBLISHED, Figure, Target
 from benchmarks.plan import Plan
 from benchmarks.roles.camera import NAME
+from testbed.clock_camera import ClockCamera
 from testbed.silent_camera import SilentCamera
 from testbed.stage import Stage
 
@@ -160,6 +161,8 @@ def opening(plan: Plan) -> Iterator[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         path = busy_clip(Path(folder), plan.sizes[0], plan.clip_seconds)
         yield from _opened("a file", "file", str(path), PATIENCE / 4, plan.opens)
+    with ClockCamera() as camera:
+        yield from _opened("a camera", "rtsp", camera.url, PATIENCE / 4, plan.opens)
     yield from _silent(plan.silence)
 
 
