@@ -39,7 +39,7 @@ INTERNAL = {
     "rtc": {"machine", "wire", "settings", "rtc"},
     "room": {"machine", "wire", "settings", "client", "rtc", "room"},
     "replay": {"machine", "wire", "settings", "client", "relay", "rtc", "room", "replay"},
-    "sim": {"machine", "wire", "settings", "client", "relay", "rtc", "room", "replay", "sim"},
+    "sim": {"machine", "wire", "settings", "client", "relay", "rtc", "room", "replay", "bytes", "sim"},
 }
 EXTERNAL = {"wire": {"msgspec", "jwt"}, "bytes": {"msgspec", "h11", "wsproto"}}
 EXTERNAL_ANYWHERE = {"msgspec"}
