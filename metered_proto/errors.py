@@ -24,6 +24,7 @@
     ├── DataChannelOversizedError       size, cap
     ├── DataChannelClosedError          ready_state
     ├── PeerConnectionError             a peer connection could not do it: operation, reason
+    ├── RecordingFileError              a recording cannot be read: line, reason
     └── WebRtcMissingError              what was asked for needs a library that is not installed
 
 Codes and fields are stable, messages are for people. Two errors of one class with equal fields are equal, so
@@ -300,6 +301,17 @@ class PeerConnectionError(MeteredRealtimeError):
     def __init__(self, operation: str, reason: str) -> None:
         super().__init__(f"{operation}: {reason}")
         self.operation = operation
+        self.reason = reason
+
+
+class RecordingFileError(MeteredRealtimeError):
+    """A recording of a machine is damaged, or is none: what is wrong, and in which line. Neither quotes the file."""
+
+    fields = ("line", "reason")
+
+    def __init__(self, line: int, reason: str) -> None:
+        super().__init__(f"line {line}: {reason}")
+        self.line = line
         self.reason = reason
 
 

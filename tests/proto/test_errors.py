@@ -32,6 +32,7 @@ from metered_proto.errors import (
     PeerConnectionError,
     PublishManyError,
     ReconcileTimeoutError,
+    RecordingFileError,
     ReplaceTrackFailure,
     RequestFailedError,
     RequestTimeoutError,
@@ -72,6 +73,7 @@ SAMPLES: list[tuple[MeteredRealtimeError, str]] = [
     (DataChannelOversizedError(9, 8), "the message has 9 bytes, the data channel buffers at most 8"),
     (DataChannelClosedError("closing"), "the data channel is closing"),
     (PeerConnectionError("offer", "ValueError"), "offer: ValueError"),
+    (RecordingFileError(3, "nested too deeply"), "line 3: nested too deeply"),
     (WebRtcMissingError("pip install it"), "pip install it"),
 ]
 

@@ -1,0 +1,305 @@
+"""Writing down what a machine is told and what it orders, while it runs.
+
+A recording is a text of JSON lines: a header, then one line for each step.
+
+    {"format":"metered-recording","version":1,"machine":"ClientPlan","plan":{…},"library":"0.1.0","started":null}
+    {"at":0,"fact":{"type":"Asked","op":1,"call":{"type":"Connect"}},"orders":[…],"deadline":{"at":10000000,"why":"open"}}
+
+`at` is the machine's own time. `deadline` is there where the driver asked for it after the step, which is when the
+machine's time has an effect. `raised` is there in place of `orders` where the machine would not take the fact.
+
+How it can be cheap: the most frequent facts and orders are given to `msgspec` as they are, one call for a step.
+Secrets are looked for in many lines at once, and most have none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from metered_proto.client import calls as client_calls
+from metered_proto.events import Direct, Message
+from metered_proto.facts import (
+    Asked,
+    EffectDone,
+    Fact,
+    Heard,
+    LinkAsked,
+    LinkBlocked,
+    LinkDown,
+    LinkDrained,
+    LinkUp,
+    Received,
+    Withdrawn,
+    Woken,
+)
+from metered_proto.machine import SECOND, Deadline, Machine, Micros
+from metered_proto.orders import (
+    Abandon,
+    AcceptLink,
+    Answer,
+    AnswerAll,
+    Broadcast,
+    CloseLink,
+    Order,
+    PingLink,
+    Send,
+    Tell,
+    TellAll,
+)
+from metered_proto.relay.settings import RelaySettings
+from metered_proto.replay.machines import Plan
+from metered_proto.replay.notation import BAD_JSON, encode_json, tree
+from metered_proto.replay.pseudonyms import Pseudonyms, plainly_asked
+from metered_proto.settings import ClientSettings
+
+FORMAT: Final = "metered-recording"
+VERSION: Final = 1
+
+HELD: Final = 1 << 16
+"""Bytes that are held back before secrets are looked for and the sink is called, ..."""
+
+HELD_FOR: Final[Micros] = SECOND
+"""... and for how long, as far as the machine is told anything at all."""
+
+Sink: TypeAlias = Callable[[bytes], object]
+"""Takes whole lines, one or many."""
+
+
+class Recorder:
+    """A machine that does as another does, and writes down what that is.
+
+    `machine` must have been made of the `plan` a moment ago, and nobody else may drive it. `sink` is given whole lines,
+    secrets replaced. `key` is a secret of whoever records, 16 random bytes: see `pseudonyms`. `started` is the wall
+    clock's time at the machine's birth, in unix seconds, for people who read it.
+
+    What the machine is asked beside its facts is not a step: a machine that changes by it cannot be recorded.
+    """
+
+    def __init__(
+        self, machine: Machine, sink: Sink, *, plan: Plan, key: bytes, library: str = "", started: float | None = None
+    ) -> None:
+        self.machine = machine
+        self._handle = machine.handle
+        self._sink = sink
+        self._pseudonyms = Pseudonyms(key)
+        self._lines: list[bytes] = []
+        self._held = 0
+        self._open = b""  # the latest step, as long as its deadline may still be asked for
+        self._flush_at: Micros = HELD_FOR
+        self.steps = 0
+        self._learn(plan)
+        self._put(encode_json(header_tree(plan, library, started)) + b"\n")
+
+    # --- as a machine ---
+
+    @property
+    def deadline(self) -> Deadline | None:
+        """The machine's."""
+        deadline = self.machine.deadline
+        if self._open:
+            self._put(b'%b,"deadline":%b}\n' % (self._open, encode_json(deadline)))
+            self._open = b""
+        return deadline
+
+    def handle(self, now: Micros, fact: Fact) -> list[Order]:
+        """Have the machine take in a fact. What it raises, this raises."""
+        if self._open:
+            self._put(self._open + b"}\n")
+            self._open = b""
+        if self._held > HELD or now >= self._flush_at:
+            self._flush_at = now + HELD_FOR
+            self._hand_out()
+        if type(fact) is EffectDone and type(fact.result) is str:
+            self._pseudonyms.learn(fact.result)  # a token
+        try:
+            orders = self._handle(now, fact)
+        except Exception as error:
+            self.steps += 1
+            self._put(raised_line(now, fact, error) + b"}\n")
+            raise
+        self.steps += 1
+        self._open = step_line(now, plainly_asked(fact) if type(fact) is LinkAsked else fact, orders)
+        return orders
+
+    def beside(self, now: Micros, fact: Fact, orders: Sequence[Order]) -> None:
+        """Write down a step that somebody took past `handle`; whoever rebuilds the machine knows how."""
+        self.flush()
+        self.steps += 1
+        self._put(step_line(now, fact, orders) + b"}\n")
+
+    # --- what is held ---
+
+    @property
+    def held(self) -> int:
+        """Bytes that the sink has not been given yet."""
+        return self._held + len(self._open)
+
+    def flush(self) -> None:
+        """Give the sink all there is."""
+        if self._open:
+            self._put(self._open + b"}\n")
+            self._open = b""
+        self._hand_out()
+
+    def _put(self, line: bytes) -> None:
+        self._lines.append(line)
+        self._held += len(line)
+
+    def _hand_out(self) -> None:
+        if not self._lines:
+            return
+        lines, self._lines, self._held = self._lines, [], 0
+        text = b"".join(lines)
+        if self._pseudonyms.suspects(text) or text.count(b"\n") != len(lines):
+            text = b"".join(map(self._cleaned, lines))
+        self._sink(text)
+
+    def _cleaned(self, line: bytes) -> bytes:
+        body = line[:-1]
+        if b"\n" in body:  # between the parts of a JSON text that somebody else wrote; in a string there cannot be one
+            body = body.replace(b"\n", b" ")
+        if self._pseudonyms.suspects(body):
+            body = self._pseudonyms.replace(body.decode()).encode()
+        return body + b"\n"
+
+    # --- secrets that are known by where they are ---
+
+    def _learn(self, plan: Plan) -> None:
+        settings = getattr(plan, "settings", None)
+        client = getattr(settings, "client", settings)
+        if isinstance(client, ClientSettings) and client.api_key is not None:
+            self._pseudonyms.learn(client.api_key)
+        if isinstance(settings, RelaySettings):
+            self._pseudonyms.sign_with((secret.id, secret.secret) for secret in settings.secrets)
+            for key in settings.keys:
+                self._pseudonyms.learn(key.key)
+
+
+# --- lines --------------------------------------------------------------------------------------------------
+
+
+class _Step(msgspec.Struct):
+    at: Micros
+    fact: Any
+    orders: list[Any]
+
+
+class _Send(msgspec.Struct, tag="Send"):
+    link: int
+    payload: msgspec.Raw
+
+
+class _Broadcast(msgspec.Struct, tag="Broadcast"):
+    links: Any
+    payload: msgspec.Raw
+    skip: int | None
+
+
+class _NotQuickError(Exception):
+    """This fact or order takes the long way."""
+
+
+def header_tree(plan: Plan, library: str, started: float | None) -> dict[str, Any]:
+    """The first line."""
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "machine": type(plan).__name__,
+        "plan": tree(plan),
+        "library": library,
+        "started": started,
+    }
+
+
+def step_line(now: Micros, fact: Fact, orders: Sequence[Order]) -> bytes:
+    """The line of a step, without its end: `}`, or a deadline and then that."""
+    try:
+        if (check := _FACTS.get(type(fact))) is None or not check(fact):
+            raise _NotQuickError
+        return encode_json(_Step(now, fact, [_ORDERS[type(order)](order) for order in orders]))[:-1]
+    except (KeyError, _NotQuickError, *BAD_JSON):
+        pass
+    return b'{"at":%d,"marks":true,"fact":%b,"orders":[%b]' % (now, _written(fact), b",".join(map(_written, orders)))
+
+
+def raised_line(now: Micros, fact: Fact, error: Exception) -> bytes:
+    """The line of a step that the machine refused."""
+    return b'{"at":%d,"marks":true,"fact":%b,"raised":%b' % (now, _written(fact), _written(error))
+
+
+def _written(value: Any) -> bytes:
+    try:
+        return encode_json(tree(value))
+    except BAD_JSON:  # an application's data, nested too deeply for us
+        return encode_json({"$": "unknown", "kind": type(value).__name__})
+
+
+def _always(fact: Any) -> bool:
+    return True
+
+
+_STR: Final = frozenset({str})
+
+_QUICK_CALLS: Final = frozenset(
+    {
+        client_calls.Publish,
+        client_calls.SendTo,
+        client_calls.Subscribe,
+        client_calls.Unsubscribe,
+        client_calls.Connect,
+        client_calls.Close,
+    }
+)
+
+# Facts and orders that `msgspec` writes so that they can be read back, where the test here says so.
+_FACTS: Final[dict[type[Fact], Callable[[Any], bool]]] = {
+    Received: lambda fact: _STR.issuperset(map(type, fact.payloads)),
+    Asked: lambda fact: type(fact.call) in _QUICK_CALLS,
+    Woken: _always,
+    Heard: _always,
+    LinkAsked: _always,
+    LinkUp: _always,
+    LinkDown: _always,
+    LinkBlocked: _always,
+    LinkDrained: _always,
+    Withdrawn: _always,
+}
+
+
+def _as_it_is(order: Any) -> Any:
+    return order
+
+
+def _quick_answer(order: Answer) -> Answer:
+    if order.value is None and order.error is None:
+        return order
+    raise _NotQuickError
+
+
+def _quick_tell(order: Tell) -> Tell:
+    if type(order.event) is Message or type(order.event) is Direct:
+        return order
+    raise _NotQuickError
+
+
+def _quick_tell_all(order: TellAll) -> TellAll:
+    if type(order.events[0]) is Message:
+        return order
+    raise _NotQuickError
+
+
+_ORDERS: Final[dict[type[Order], Callable[[Any], Any]]] = {
+    Send: lambda order: _Send(order.link, msgspec.Raw(order.payload)),
+    Broadcast: lambda order: _Broadcast(order.links, msgspec.Raw(order.payload), order.skip),
+    AnswerAll: _as_it_is,
+    Answer: _quick_answer,
+    Tell: _quick_tell,
+    TellAll: _quick_tell_all,
+    PingLink: _as_it_is,
+    AcceptLink: _as_it_is,
+    CloseLink: _as_it_is,
+    Abandon: _as_it_is,
+}
