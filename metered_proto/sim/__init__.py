@@ -6,6 +6,7 @@ that fails as small as it can be. One seed, one run: the same to the last order,
 """
 
 from metered_proto.sim.plan import Act, Client, Peer, Plan, dump, load
+from metered_proto.sim.recordings import recordings
 from metered_proto.sim.runs import Summary, simulate
 from metered_proto.sim.scenarios import SCENARIOS, Draw
 from metered_proto.sim.shrink import shrink
@@ -26,6 +27,7 @@ __all__ = [
     "digest",
     "dump",
     "load",
+    "recordings",
     "shrink",
     "simulate",
 ]

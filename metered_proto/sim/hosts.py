@@ -17,6 +17,7 @@ from metered_proto.client.deduplicator import Deduplicator
 from metered_proto.client.outbox import Dropped, Enqueue, OutboxQueue
 from metered_proto.client.requests import AnswerRequests, Request, reply
 from metered_proto.client.session import ClientSession
+from metered_proto.entropy import Entropy
 from metered_proto.errors import SignallingError
 from metered_proto.events import Connected, RequestReceived, StateChange
 from metered_proto.facts import Asked, EffectDone, Fact, Woken
@@ -39,6 +40,7 @@ from metered_proto.orders import (
     TellAll,
 )
 from metered_proto.relay import Limits, Relay, RelaySettings
+from metered_proto.replay import Drafted
 from metered_proto.room import (
     AddTrack,
     Join,
@@ -94,7 +96,6 @@ from metered_proto.wire.codec import encode_data
 from metered_proto.wire.signals import Candidate
 
 if TYPE_CHECKING:
-    from metered_proto.entropy import Entropy
     from metered_proto.sim.world import World
 
 URL: Final = "wss://relay.example"
@@ -207,10 +208,11 @@ class RelayHost(Host):
 
     machine: Relay
 
-    def __init__(self, world: World, name: str, entropy: Entropy) -> None:
+    def __init__(self, world: World, name: str, seed: str) -> None:
         limits = Limits(connects_per_minute=None, message_rate=world.plan.message_rate, max_queue=world.plan.max_queue)
         settings = RelaySettings(born_at=world.wall, keys=(world.key,), secrets=(world.secret,), limits=limits)
-        super().__init__(world, name, Relay(settings, entropy))
+        super().__init__(world, name, Relay(settings, Entropy(seed)))
+        self.settings, self.seed = settings, seed
         self.sockets: dict[int, Socket] = {}
         self.answers: dict[int, Answer] = {}
         self._ops = 0
@@ -389,8 +391,9 @@ class ClientHost(Application):
 
     machine: ClientSession
 
-    def __init__(self, world: World, spec: Client, number: int, entropy: Entropy) -> None:
-        self.spec = spec
+    def __init__(self, world: World, spec: Client, number: int, seed: str) -> None:
+        self.spec, self.seed = spec, seed
+        entropy = Entropy(seed)
         self.ladder = ReconnectOptions(retry_first=spec.retry_first)
         settings = ClientSettings(
             api_key=None if spec.tokens else world.key.key,
@@ -403,6 +406,7 @@ class ClientHost(Application):
             settings, entropy, outbox=self.outbox, deduplicator=Deduplicator() if spec.deduplicates else None
         )
         super().__init__(world, spec.name, machine, number, lifetime=spec.token_lifetime)
+        self.settings = settings
         self.wishes: dict[str, None] = dict.fromkeys(spec.subscribes)
         """What the application wants to listen to."""
         self.published = 0
@@ -482,12 +486,20 @@ class ClientHost(Application):
 
     def _enqueue(self, channel: str, data: dict[str, Any]) -> None:
         assert self.outbox is not None, "there is no outbox"
+        encoded = encode_data(data)
+        wish = Drafted(channel, encoded)
         try:
-            draft = self.outbox.draft(self.now, channel, encode_data(data))
-        except SignallingError:
-            return  # it is full, and the application knows
+            draft = self.outbox.draft(self.now, channel, encoded)
+        except SignallingError as error:  # it is full, and the application knows
+            self._note(wish, Answer(0, error=error))
+            return
+        self._note(wish, Answer(0, draft))
         if not isinstance(draft, Dropped):
             self.enqueued[self.ask(Enqueue(draft))] = data["n"]
+
+    def _note(self, wish: Drafted, answer: Answer) -> None:
+        """The trace has what is asked of the outbox directly, too."""
+        self.world.steps.append(Step(self.name, self.world.now, self.now, wish, [answer], self.machine.deadline))
 
     def _question(self, peer: str, timeout: float) -> None:
         self.published += 1
@@ -504,11 +516,12 @@ class PeerHost(Application):
 
     machine: Room
 
-    def __init__(self, world: World, spec: Peer, number: int, entropy: Entropy) -> None:
-        self.spec = spec
+    def __init__(self, world: World, spec: Peer, number: int, seed: str) -> None:
+        self.spec, self.seed = spec, seed
         client = ClientSettings(api_key=None if spec.tokens else world.key.key, url=URL)
         settings = RoomSettings(client=client, ice_servers=world.ice_servers)
-        super().__init__(world, spec.name, Room(settings, entropy), number, lifetime=spec.token_lifetime)
+        super().__init__(world, spec.name, Room(settings, Entropy(seed)), number, lifetime=spec.token_lifetime)
+        self.settings = settings
         self.connections: dict[int, SimConnection] = {}
         self.work: dict[int, deque[Begin]] = {}
         """What is under way, by connection, in order."""

@@ -63,7 +63,8 @@ class World:
         self.now: Micros = 0
         self.steps: list[Step] = []
         self.acts = 0
-        self.entropy = Entropy(f"sim/{plan.scenario}/{plan.seed}")
+        self._seed = f"sim/{plan.scenario}/{plan.seed}"
+        self.entropy = Entropy(self._seed)
         self.key, self.secret = KEY, SECRET
         self.ice_servers: tuple[IceServer, ...] = (
             IceServer(("stun:stun.example",)),
@@ -86,11 +87,11 @@ class World:
         self.peers: dict[str, PeerHost] = {}
         self.start_relay()
         for number, spec in enumerate(plan.hosts, 1):
-            entropy = self.entropy.fork(f"host/{spec.name}")
+            own_seed = f"{self._seed}/host/{spec.name}"
             if isinstance(spec, Client):
-                self.clients[spec.name] = ClientHost(self, spec, number, entropy)
+                self.clients[spec.name] = ClientHost(self, spec, number, own_seed)
             else:
-                self.peers[spec.name] = PeerHost(self, spec, number, entropy)
+                self.peers[spec.name] = PeerHost(self, spec, number, own_seed)
         self.hosts: dict[str, Application] = {**self.clients, **self.peers}
         for host in self.hosts.values():
             self.after(0, host.begin)
@@ -143,7 +144,8 @@ class World:
     def start_relay(self) -> None:
         """Start a relay that knows nobody."""
         self._lives += 1
-        self.relay = RelayHost(self, f"relay/{self._lives}", self.entropy.fork(f"relay/{self._lives}"))
+        name = f"relay/{self._lives}"
+        self.relay = RelayHost(self, name, f"{self._seed}/{name}")
 
     def connect(self, host: Application, link: int, target: str) -> None:
         """A host opens a link."""
