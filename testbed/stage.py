@@ -14,15 +14,10 @@ from typing import Any, Self
 
 import metered_anyio
 from metered_anyio.relay import Limits, PublishableKey, RelayServer, SecretKey
-from metered_proto.wire.tokens import mint
+from testbed.access import KEY, ROOM, SECRET, SECRET_ID, token
 from testbed.browser import Browser, Studio
 from testbed.cable import Cable
 from testbed.guest import Guest, library
-
-KEY = "pk_live_testbed"
-SECRET_ID, SECRET = "sk_id_testbed", "sk_secret_testbed_0123456789abcdef"
-
-ROOM = "room"
 
 OURS = metered_anyio
 
@@ -116,11 +111,6 @@ class Stage:
         guest = Guest(module, **{"url": self.relay.url, "reconnect": quick, **access, **options})
         self._exits.push_async_callback(guest.close)
         return guest
-
-
-def token(name: str, **claims: Any) -> str:
-    """A token for a peer id."""
-    return mint(key_id=SECRET_ID, secret=SECRET, peer_id=name, now=int(time.time()), expires_in=3600, **claims)
 
 
 def _provider(name: str, claims: dict[str, Any]) -> Callable[[], Awaitable[str]]:

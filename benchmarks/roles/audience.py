@@ -18,9 +18,10 @@ import msgspec
 from aiortc import codecs, rtcrtpreceiver
 from aiortc.rtp import pack_remb_fci
 
+import metered_anyio
 from benchmarks.children import obey
+from testbed.access import ROOM, token
 from testbed.guest import Guest
-from testbed.stage import OURS, ROOM, token
 from testbed.waiting import reached
 
 ESTIMATE = {"H264": 1_400_000}
@@ -116,7 +117,7 @@ class Audience:
         async def provide() -> str:
             return token(name)
 
-        return Guest(OURS, url=self._url, token_provider=provide)
+        return Guest(metered_anyio, url=self._url, token_provider=provide)
 
     def _shown(self) -> str:
         return msgspec.json.encode([[tally.kind, tally.codec, tally.frames] for tally in self.tallies]).decode()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import array
 import asyncio
 import gc
+import importlib
 import math
 import sys
 import time
@@ -18,8 +19,8 @@ from typing import Any
 import psutil
 
 from benchmarks.children import obey
+from testbed.access import ROOM, token
 from testbed.guest import Guest, library
-from testbed.stage import OURS, ROOM, token
 
 NAME = "camera"
 """Its peer id."""
@@ -65,14 +66,17 @@ class Camera:
         for player in self._players:
             stop_player(player)
 
+    # Only one of the two is ever in this process.
+
+    @property
+    def _rooms(self) -> Any:
+        """Where peers come from."""
+        return importlib.import_module("metered_anyio") if self._side == "ours" else library()
+
     @property
     def _media(self) -> Any:
-        """Where the sources come from."""
-        if self._side == "published":
-            return library()
-        import metered_media  # only one of the two is in this process
-
-        return metered_media
+        """Where sources come from."""
+        return importlib.import_module("metered_media") if self._side == "ours" else library()
 
     async def file(self, path: str, source: dict[str, Any], track: dict[str, Any]) -> None:
         """Join, and send the picture of a file. `source` are more words for `from_file`, `track` for `add_track`."""
@@ -90,10 +94,8 @@ class Camera:
         async def provide() -> str:
             return token(NAME)
 
-        module = OURS if self._side == "ours" else library()
-        self._guest = Guest(module, url=self._url, token_provider=provide)
-        self._guest.sources.append(track)
-        self._guest.peer.add_track(track, module.MediaStream(id="stream"), **options)
+        self._guest = Guest(self._rooms, url=self._url, token_provider=provide)
+        self._guest.send("stream", track, **options)
         await self._guest.join(ROOM)
 
     async def cost(self, seconds: float) -> dict[str, float]:

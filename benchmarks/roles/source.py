@@ -12,9 +12,10 @@ from typing import Any
 
 import psutil
 
+import metered_anyio
 from benchmarks.children import obey
+from testbed.access import token
 from testbed.guest import Guest, library
-from testbed.stage import OURS, token
 from testbed.tracks import RED, ColourTrack
 
 TICK = 0.005
@@ -28,7 +29,7 @@ class Source:
         async def provide() -> str:
             return token("source")
 
-        self._guest = Guest(OURS if side == "ours" else library(), url=url, token_provider=provide)
+        self._guest = Guest(metered_anyio if side == "ours" else library(), url=url, token_provider=provide)
 
     async def run(self) -> None:
         await obey({"share": self.share, "lag": self.lag, "swap": self.swap})
