@@ -8,6 +8,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any, Final
 
+from metered_proto.errors import WebRtcMissingError
+from metered_proto.rtc.absent import HOW_TO_INSTALL
+
 if TYPE_CHECKING:
     from metered_media.audio_source import AudioSource as AudioSource
     from metered_media.errors import PassthroughError as PassthroughError
@@ -21,10 +24,14 @@ if TYPE_CHECKING:
     from metered_media.events import SourceEnded as SourceEnded
     from metered_media.events import SourceLost as SourceLost
     from metered_media.events import SourceRestored as SourceRestored
+    from metered_media.iterating import iter_audio as iter_audio
+    from metered_media.iterating import iter_frames as iter_frames
+    from metered_media.iterating import iter_video as iter_video
     from metered_media.recorder import Recording as Recording
     from metered_media.recorder import record as record
     from metered_media.snapshot import Snapshot as Snapshot
     from metered_media.snapshot import snapshot as snapshot
+    from metered_media.video_source import VideoSource as VideoSource
 
 _HOME: Final = {
     "AudioSource": "audio_source",
@@ -41,6 +48,10 @@ _HOME: Final = {
     "SourceLost": "events",
     "SourceOpenError": "errors",
     "SourceRestored": "events",
+    "VideoSource": "video_source",
+    "iter_audio": "iterating",
+    "iter_frames": "iterating",
+    "iter_video": "iterating",
     "record": "recorder",
     "snapshot": "snapshot",
 }
@@ -53,7 +64,12 @@ def __getattr__(name: str) -> Any:
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    try:
+        value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("aiortc", "av"):
+            raise
+        raise WebRtcMissingError(HOW_TO_INSTALL) from None
     globals()[name] = value
     return value
 
