@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from metered_anyio.cli import bench, ping, pub, request, respond, send, serve, sub, token
+from metered_anyio.cli import bench, ping, pub, request, respond, send, serve, sim, sub, token
 from metered_anyio.cli.common import Failure, Interrupted, Misuse
 from metered_anyio.cli.screen import Unwritable, complain, without_secrets, write_line
 from metered_proto.errors import MeteredRealtimeError
@@ -33,6 +33,7 @@ app.command()(request.request)
 app.command()(respond.respond)
 app.command()(ping.ping)
 app.command()(bench.bench)
+app.command()(sim.sim)
 
 
 def _show_version(wanted: bool) -> None:
