@@ -119,7 +119,7 @@ class Recording(Notices):
         super().__init__(logger)
         self._logger = ContainedLogger(NoopLogger() if logger is None else logger)
         self._source, self._where, self._kinds, self._options = source, where, kinds, options
-        self._backend: Backend | None = None
+        self._loop: Backend | None = None
         self._people: dict[int, _Person] = {}
         self._files: list[_File] = []
         self._paths: list[Path] = []
@@ -149,14 +149,14 @@ class Recording(Notices):
     @property
     def over(self) -> bool:
         """Whether it is over: stopped, or there is nobody left to be recorded, and all files are closed."""
-        return self._backend is not None and not (self._more or self._people or self._files)
+        return self._loop is not None and not (self._more or self._people or self._files)
 
     async def wait(self) -> None:
         """Wait until it is over by itself: the track has ended, the person is gone, the room was left."""
-        if self._backend is None:
+        if self._loop is None:
             raise RuntimeError("a recording has to be entered first: async with record(…) as recording")
         if not self.over:
-            waiter = self._backend.waiter()
+            waiter = self._loop.waiter()
             self._waiting.append(waiter)
             await waiter
 
@@ -174,9 +174,9 @@ class Recording(Notices):
             self._fail(RecordingError(str(self._paths[-1]), "the disk does not answer"))
 
     async def __aenter__(self) -> Self:
-        if self._backend is not None:
+        if self._loop is not None:
             raise RuntimeError("a recording can be entered once")
-        self._backend = current_backend()
+        self._loop = current_backend()
         self.bind()
         match self._source:
             case MeteredPeer() as room:
@@ -238,13 +238,13 @@ class Recording(Notices):
 
     def run(self, task: Callable[[], Any]) -> None:
         """Run something in the background."""
-        assert self._backend is not None
-        self._backend.spawn(task)
+        assert self._loop is not None
+        self._loop.spawn(task)
 
     def scope(self) -> anyio.CancelScope:
         """A cancel scope for it."""
-        assert self._backend is not None
-        return self._backend.cancel_scope()
+        assert self._loop is not None
+        return self._loop.cancel_scope()
 
     def open_file(self, peer_id: str | None, kinds: frozenset[Kind]) -> _File | None:
         """A new file; None if there are too many."""
@@ -274,9 +274,9 @@ class Recording(Notices):
         self.tell(RecordingProgress(str(path), peer_id, length.seconds, length.bytes))
 
     def _over_in_thread(self, file: _File) -> None:
-        assert self._backend is not None
+        assert self._loop is not None
         try:
-            self._backend.call_from_thread(lambda: self._file_over(file))
+            self._loop.call_from_thread(lambda: self._file_over(file))
         except RuntimeError:
             pass  # the loop has ended without leaving the block
 

@@ -179,8 +179,8 @@ class _Work:
     def take(self, kind: Kind, arrival: float, frame: Any) -> bool:
         """Take in a frame. False if nothing can be made of it."""
         if kind == "audio":
-            return self._take_audio(arrival, frame)
-        return self._take_video(arrival, frame)
+            return isinstance(frame, av.AudioFrame) and self._take_audio(arrival, frame)
+        return isinstance(frame, av.VideoFrame) and self._take_video(arrival, frame)
 
     def advance(self, now: float) -> None:
         """Write what is due by now."""
