@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from typing import Any
 
 
 class Entropy:
@@ -21,6 +22,20 @@ class Entropy:
         text = seed.hex() if isinstance(seed, bytes) else str(seed)
         self._path = text
         self._random = random.Random(hashlib.sha256(text.encode()).digest())  # noqa: S311
+
+    @property
+    def seed(self) -> str:
+        """What makes the same source again."""
+        return self._path
+
+    @property
+    def position(self) -> tuple[Any, ...]:
+        """How far it has come: what `go_to` takes."""
+        return self._random.getstate()
+
+    def go_to(self, position: tuple[Any, ...]) -> None:
+        """Go on from where a source of the same seed was. Raises `TypeError` or `ValueError` for no such place."""
+        self._random.setstate(position)
 
     def fork(self, name: str) -> Entropy:
         """An independent source for the part called `name`; the same name gives the same source."""

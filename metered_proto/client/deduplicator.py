@@ -60,6 +60,21 @@ class Deduplicator:
         self.repeats = 0
         """How many repeats were dropped so far."""
 
+    @property
+    def limits(self) -> dict[str, Any]:
+        """What it was made with."""
+        return {
+            "max_outboxes": self._max_outboxes,
+            "max_holes": self._max_holes,
+            "max_ids": self._max_ids,
+            "by_sender": self._by_sender,
+        }
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it has read nothing yet."""
+        return not self._streams and not self._ids
+
     def read(self, message: Message) -> list[Delivery | Gap]:
         """What a message brings, in order: nothing if it is a repeat, several deliveries if it is a batch.
 

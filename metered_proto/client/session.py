@@ -247,6 +247,11 @@ class ClientSession(Composite):
         return () if self._phase.name == "closed" else self._subscriptions.channels
 
     @property
+    def outbox(self) -> OutboxQueue | None:
+        """The outbox, if there is one, to be looked at."""
+        return self._outbox
+
+    @property
     def in_flight(self) -> int:
         """How many requests wait for their acknowledgement."""
         return len(self._ledger)

@@ -109,13 +109,13 @@ class DraftingClient:
     """A client with its outbox, as one machine: drafts, which are made past the session, are facts as well."""
 
     def __init__(self, session: ClientSession, queue: OutboxQueue) -> None:
-        self._session = session
+        self.session = session
         self._queue = queue
 
     @property
     def deadline(self) -> Deadline | None:
         """The session's."""
-        return self._session.deadline
+        return self.session.deadline
 
     def handle(self, now: Micros, fact: Fact) -> list[Order]:
         """Hand a fact to the session, a draft to the outbox."""
@@ -124,7 +124,7 @@ class DraftingClient:
         if isinstance(fact, Discarded):
             self._queue.discard(fact.entry)
             return []
-        return self._session.handle(now, fact)
+        return self.session.handle(now, fact)
 
 
 def drafted(queue: OutboxQueue, now: Micros, fact: Drafted) -> tuple[Answer, Exception | None]:
@@ -133,6 +133,20 @@ def drafted(queue: OutboxQueue, now: Micros, fact: Drafted) -> tuple[Answer, Exc
         return Answer(0, queue.draft(now, fact.channel, fact.data, fact.message_id)), None
     except (TypeError, ValueError, MeteredRealtimeError) as error:
         return Answer(0, error=error), error
+
+
+def resumed(plan: Plan, machine: Any) -> Machine:
+    """A machine that was thawed in the middle of its life, as `BUILDERS` would have made it at its birth.
+
+    Raises `TypeError` if it is not a machine of that plan.
+    """
+    kinds = {ClientPlan: ClientSession, RoomPlan: Room, PeerPlan: RtcPeer, RelayPlan: Relay}
+    if type(machine) is not kinds.get(type(plan)):
+        raise TypeError("a machine of another kind")
+    if isinstance(machine, ClientSession) and machine.outbox is not None:
+        return DraftingClient(machine, machine.outbox)
+    thawed: Any = machine
+    return thawed  # type: ignore[no-any-return]
 
 
 def _client(plan: ClientPlan) -> Machine:

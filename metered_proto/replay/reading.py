@@ -35,6 +35,12 @@ class Header(msgspec.Struct, frozen=True):
     library: str
     started: float | None
     """Unix seconds at the machine's time 0, if the recorder was told."""
+    at: Micros = 0
+    """When it begins: 0, or later for a segment of a longer recording."""
+    steps: int = 0
+    """The steps before it."""
+    state: msgspec.Raw = msgspec.Raw()
+    """What the machine had in its head by then, as `state.freeze` writes it; empty for one that had just been made."""
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -71,6 +77,9 @@ class _Header(msgspec.Struct):
     plan: msgspec.Raw
     library: str = ""
     started: float | None = None
+    at: Micros = 0
+    steps: int = 0
+    state: msgspec.Raw = msgspec.Raw()
 
 
 _decode_line: Callable[[bytes], _Line] = msgspec.json.Decoder(_Line).decode
@@ -101,7 +110,7 @@ class Recording:
         """The steps in order. Raises `RecordingFileError` at a line that is none; the last may be cut off."""
         numbered = enumerate(self._lines(), 1)
         next(numbered, None)
-        before, count = 0, 0
+        before, count = self.header.at, self.header.steps
         for number, line in numbered:
             if not line.endswith(b"\n"):
                 self.cut_off = True
@@ -155,7 +164,8 @@ def _read_header(line: bytes) -> Header:
         raise RecordingFileError(1, f"this is no recording: {_said(error)}") from None
     if not isinstance(plan, Plan):
         raise RecordingFileError(1, "the plan is of another machine")
-    return Header(header.machine, plan, header.library[:100], header.started)
+    more = (header.at, header.steps, msgspec.Raw(bytes(header.state)))
+    return Header(header.machine, plan, header.library[:100], header.started, *more)
 
 
 def _plan_of(name: str) -> type[msgspec.Struct]:

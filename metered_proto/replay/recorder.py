@@ -53,6 +53,7 @@ from metered_proto.relay.settings import RelaySettings
 from metered_proto.replay.machines import Plan
 from metered_proto.replay.notation import BAD_JSON, encode_json, tree
 from metered_proto.replay.pseudonyms import Pseudonyms, plainly_asked
+from metered_proto.replay.state import Unfit, freeze
 from metered_proto.settings import ClientSettings
 
 FORMAT: Final = "metered-recording"
@@ -63,6 +64,9 @@ HELD: Final = 1 << 16
 
 HELD_FOR: Final[Micros] = SECOND
 """... and for how long, as far as the machine is told anything at all."""
+
+Segment: TypeAlias = tuple[int, Callable[[], object]]
+"""After how many bytes a new segment begins, and what to call then."""
 
 Sink: TypeAlias = Callable[[bytes], object]
 """Takes whole lines, one or many."""
@@ -75,11 +79,23 @@ class Recorder:
     secrets replaced. `key` is a secret of whoever records, 16 random bytes: see `pseudonyms`. `started` is the wall
     clock's time at the machine's birth, in unix seconds, for people who read it.
 
+    `segment` is for those who keep the newest part only: after so many bytes the function beside it is called, and what
+    the sink is given from there on is a recording by itself, which begins with what the machine has in its head
+    (`state`). A machine that cannot be frozen goes on in one piece.
+
     What the machine is asked beside its facts is not a step: a machine that changes by it cannot be recorded.
     """
 
     def __init__(
-        self, machine: Machine, sink: Sink, *, plan: Plan, key: bytes, library: str = "", started: float | None = None
+        self,
+        machine: Machine,
+        sink: Sink,
+        *,
+        plan: Plan,
+        key: bytes,
+        library: str = "",
+        started: float | None = None,
+        segment: Segment | None = None,
     ) -> None:
         self.machine = machine
         self._handle = machine.handle
@@ -91,7 +107,10 @@ class Recorder:
         self._flush_at: Micros = HELD_FOR
         self.steps = 0
         self._learn(plan)
-        self._put(encode_json(header_tree(plan, library, started)) + b"\n")
+        self._header = header_tree(plan, library, started)
+        self._segment = segment
+        self._segment_left = segment[0] if segment is not None else 0
+        self._put(encode_json(self._header) + b"\n")
 
     # --- as a machine ---
 
@@ -112,6 +131,8 @@ class Recorder:
         if self._held > HELD or now >= self._flush_at:
             self._flush_at = now + HELD_FOR
             self._hand_out()
+            if self._segment is not None and self._segment_left <= 0:
+                self._turn_over(now, *self._segment)
         if type(fact) is EffectDone and type(fact.result) is str:
             self._pseudonyms.learn(fact.result)  # a token
         try:
@@ -155,7 +176,20 @@ class Recorder:
         text = b"".join(lines)
         if self._pseudonyms.suspects(text) or text.count(b"\n") != len(lines):
             text = b"".join(map(self._cleaned, lines))
+        self._segment_left -= len(text)
         self._sink(text)
+
+    def _turn_over(self, now: Micros, size: int, begin: Callable[[], object]) -> None:
+        try:
+            nodes = freeze(self.machine)
+        except Unfit:
+            self._segment = None
+            return
+        begin()
+        self._segment_left = size
+        self._put(encode_json({**self._header, "at": now, "steps": self.steps, "state": nodes}) + b"\n")
+        self._hand_out()
+        self._segment_left = size  # whatever the header takes: else a large state would be written over and over
 
     def _cleaned(self, line: bytes) -> bytes:
         body = line[:-1]

@@ -11,10 +11,11 @@ import msgspec
 from metered_proto.errors import RecordingFileError
 from metered_proto.machine import Deadline, Machine, Micros
 from metered_proto.replay.diff import show_divergence
-from metered_proto.replay.machines import BUILDERS, Build, PlainPlan, Plan
-from metered_proto.replay.notation import encode_json, tree
-from metered_proto.replay.reading import Recording, Step
+from metered_proto.replay.machines import BUILDERS, Build, PlainPlan, resumed
+from metered_proto.replay.notation import BAD_JSON, encode_json, tree
+from metered_proto.replay.reading import Header, Recording, Step
 from metered_proto.replay.recorder import step_line
+from metered_proto.replay.state import thaw
 
 STEPS_BEFORE: Final = 5
 """Steps that are kept to be shown ahead of one that differs."""
@@ -64,7 +65,7 @@ def run(
     until: Micros | None = None,
 ) -> Outcome:
     """As `replay`, but no further than a step or a time, and with what there is to say about it."""
-    player = Player(recording.header.plan, machines=machines)
+    player = Player(recording.header, machines=machines)
     before: deque[Step] = deque(maxlen=STEPS_BEFORE)
     steps, at = 0, 0
     for step in recording.steps():
@@ -82,8 +83,8 @@ def run(
 class Player:
     """A machine of today's code, and steps of a recording that it is put through, one by one."""
 
-    def __init__(self, plan: Plan, *, machines: Mapping[str, Build] | None = None) -> None:
-        self.machine: Machine = rebuild(plan, machines=machines)
+    def __init__(self, header: Header, *, machines: Mapping[str, Build] | None = None) -> None:
+        self.machine: Machine = rebuild(header, machines=machines)
 
     def take(self, step: Step) -> Divergence | None:
         """Tell the machine the fact of a step, and compare what it does."""
@@ -109,16 +110,19 @@ class Player:
         return Divergence(step, (), (), step.deadline, deadline)
 
 
-def rebuild(plan: Plan, *, machines: Mapping[str, Build] | None = None) -> Machine:
-    """The machine of a plan, as it was at its birth. Raises `RecordingFileError` if there is none for it."""
+def rebuild(header: Header, *, machines: Mapping[str, Build] | None = None) -> Machine:
+    """The machine of a recording, as it was when that begins. Raises `RecordingFileError` if it cannot be made."""
+    plan = header.plan
     try:
+        if len(header.state):
+            return resumed(plan, thaw(msgspec.json.decode(header.state)))
         if isinstance(plan, PlainPlan):
             return (machines or {})[plan.name](plan)
         return BUILDERS[type(plan)](plan)
     except KeyError:
         name = plan.name if isinstance(plan, PlainPlan) else type(plan).__name__
         raise RecordingFileError(1, f"nothing makes a machine called {name[:100]}") from None
-    except (TypeError, ValueError, AttributeError) as error:
+    except BAD_JSON as error:
         raise RecordingFileError(1, f"no machine can be made of the plan: {type(error).__name__}") from None
 
 
