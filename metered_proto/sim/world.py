@@ -93,10 +93,10 @@ class World:
             else:
                 self.peers[spec.name] = PeerHost(self, spec, number, own_seed)
         self.hosts: dict[str, Application] = {**self.clients, **self.peers}
-        for host in self.hosts.values():
-            self.after(0, host.begin)
         for act in plan.script:
             self.at(act.at, partial(self._play, act))
+        for host in self.hosts.values():
+            self.after(0, host.begin)
 
     # --- time ---
 
