@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
+from importlib.metadata import entry_points, version
 from typing import Annotated
 
 import typer
@@ -34,6 +34,20 @@ app.command()(respond.respond)
 app.command()(ping.ping)
 app.command()(bench.bench)
 app.command()(sim.sim)
+
+MORE = "metered.commands"
+"""The group of entry points in which other packages have subcommands: what is above this one in the imports."""
+
+
+def _add_more() -> None:
+    for entry in sorted(entry_points(group=MORE), key=lambda entry: entry.name):
+        try:
+            app.command(entry.name)(entry.load())
+        except Exception as error:  # it is not to take the other commands with it
+            complain(without_secrets(f"{entry.name} cannot be loaded: {type(error).__name__}: {error}"))
+
+
+_add_more()
 
 
 def _show_version(wanted: bool) -> None:
