@@ -45,6 +45,10 @@ types: $(READY)  ## mypy --strict
 bench: $(ROOMS_READY)  ## what core, client and relay cost, each against its peer in the same run
 	@$(BIN)/python -m benchmarks $(ARGS)
 
+.PHONY: sim
+sim: $(READY)  ## simulated runs of every scenario under faults: is every promise kept? All night: ARGS="--for 8h"
+	@$(BIN)/python -m metered_anyio.cli sim $(or $(ARGS),--seeds 300)
+
 .PHONY: docs
 docs: $(DOCS_READY)  ## the documentation, into docs/_build
 	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build $(ARGS)
