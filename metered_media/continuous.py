@@ -58,7 +58,7 @@ class Continuous:
         leapt = self._live and own + shift > end + LEAP
         if own + shift < min(end, self._last.get(kind, end)) - BACK or leapt:
             self._shift[kind] = shift = end - own
-        return self._keep(kind, own + shift, lasts)
+        return self._keep(kind, max(own + shift, self._begin), lasts)
 
     def _keep(self, kind: str, at: float, lasts: float) -> float:
         last = self._last.get(kind)

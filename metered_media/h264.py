@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from metered_media.errors import PassthroughFailure
+
 SLICE, IDR, SEI, SPS, PPS, DELIMITER = 1, 5, 6, 7, 8, 9
 """Types of NAL units (table 7-1)."""
 
@@ -37,7 +39,7 @@ class Sps:
     reorder: int | None
 
     @property
-    def misfit(self) -> tuple[str, str] | None:
+    def misfit(self) -> tuple[PassthroughFailure, str] | None:
         """Why browsers cannot be given this: a code of `PassthroughError` and words; None if they can."""
         if self.profile not in _PLAIN:
             return "profile", f"its H.264 profile {self.profile} is none of Baseline, Main and High"
@@ -71,6 +73,19 @@ def unit_type(unit: bytes) -> int:
 def annex_b(parts: Iterable[bytes]) -> bytes:
     """A byte stream of these units."""
     return b"".join(START + part for part in parts)
+
+
+def split(access_unit: bytes, size: int) -> list[bytes]:
+    """The NAL units of an access unit in which each has its length ahead, in `size` bytes (ISO/IEC 14496-15, 5.3.2)."""
+    found: list[bytes] = []
+    at = 0
+    while at + size < len(access_unit) and len(found) < _MOST:
+        length = int.from_bytes(access_unit[at : at + size], "big")
+        at += size
+        if length:
+            found.append(access_unit[at : at + length])
+        at += length
+    return found
 
 
 def from_avcc(record: bytes) -> list[bytes]:
