@@ -2,18 +2,65 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from metered_anyio.logger import Logger
 from metered_proto.client.deduplicator import Deduplicator
-from metered_proto.settings import Outbox, ReconnectOptions
+from metered_proto.settings import Outbox, ReconnectOptions, check_count
 from metered_proto.wire.scrub import scrub_url
 
 TokenProviderFn: TypeAlias = Callable[[], Awaitable[str]]
 """Asked for a token (a JWT) before every attempt to connect."""
+
+
+SMALLEST_RING: Final = 1 << 20
+"""Bytes. In less than that there is hardly room for what a machine has in its head."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordOptions:
+    """Where a recording goes, and how large it may become.
+
+    `path` is a file, or a directory in which each client gets a file of its own. With `max_bytes` no more than the
+    newest so many bytes are kept, in two files: when the first is half as large it becomes `NAME.1`, and a new one
+    begins, which can be replayed by itself.
+    """
+
+    path: str | os.PathLike[str]
+    max_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.path, str) and not hasattr(self.path, "__fspath__"):
+            raise TypeError(f"path must be a str or an os.PathLike, not {type(self.path).__name__}")
+        if not os.fspath(self.path):
+            raise ValueError("path must not be empty")
+        if self.max_bytes is not None and check_count("max_bytes", self.max_bytes) < SMALLEST_RING:
+            raise ValueError(f"max_bytes must be at least {SMALLEST_RING}")
+
+
+Record: TypeAlias = RecordOptions | str | os.PathLike[str] | None
+
+
+def where_to_record(record: Record) -> RecordOptions | None:
+    """What was asked for, or else what METERED_RECORD says: a directory, or nothing.
+
+    Raises `TypeError` or `ValueError`, and `NotADirectoryError` where the file's directory is not there.
+    """
+    if record is None:
+        directory = os.environ.get("METERED_RECORD")
+        if not directory:
+            return None
+        os.makedirs(directory, exist_ok=True)
+        return RecordOptions(directory)
+    options = record if isinstance(record, RecordOptions) else RecordOptions(record)
+    if not os.path.isdir(os.path.dirname(os.path.abspath(options.path))):
+        raise NotADirectoryError(errno.ENOTDIR, "no directory for a recording", os.fspath(options.path))
+    return options
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,6 +78,7 @@ class SignallingClientOptions:
     ssl_context: ssl.SSLContext | None = None
     outbox: Outbox | None = None
     deduplicate: Deduplicator | bool = False
+    record: Record = None
 
     def __repr__(self) -> str:
         # What is wrong with a url is said when it is used; until then it may hold anything, a credential as well.

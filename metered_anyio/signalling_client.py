@@ -10,13 +10,13 @@ from __future__ import annotations
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
 import anyio
 
 from metered_anyio.emitting import Emitting
 from metered_anyio.logger import Logger
-from metered_anyio.options import SignallingClientOptions, TokenProviderFn, checked, settings_from
+from metered_anyio.options import Record, SignallingClientOptions, TokenProviderFn, checked, settings_from
 from metered_anyio.outbox_store import OutboxStore, SqliteStore, open_store
 from metered_anyio.pump import Pump
 from metered_anyio.receipt import Receipt
@@ -33,7 +33,7 @@ from metered_proto.client import (
     Unsubscribe,
 )
 from metered_proto.client.deduplicator import Deduplicator
-from metered_proto.client.outbox import Attempted, Dropped, Enqueue, Flush, Forget, OutboxQueue
+from metered_proto.client.outbox import Attempted, Dropped, Enqueue, Flush, Forget, Loaded, OutboxQueue
 from metered_proto.client.requests import AnswerRequests, Request, reply, reply_error
 from metered_proto.client.session import State
 from metered_proto.errors import NotConnectedError, OversizedPayloadError, RequestFailedError, SignallingError
@@ -42,6 +42,9 @@ from metered_proto.orders import Order, TellAll
 from metered_proto.settings import ClientSettings, Outbox, ReconnectOptions, SubscribeOptions
 from metered_proto.wire.codec import encode_data
 from metered_proto.wire.scrub import scrub
+
+if TYPE_CHECKING:
+    from metered_anyio.recorded_drafts import RecordedDrafts
 
 R = TypeVar("R", bound="Responder")
 
@@ -67,7 +70,8 @@ class SignallingClient(Emitting):
     which nothing arrives for `inactivity_timeout` seconds is replaced; zero, less, or infinity turns that off.
     `auto_resubscribe` restores subscriptions after a reconnect. `ssl_context` replaces the system's trust store.
     `outbox` is what `enqueue` needs; `deduplicate` is for receiving from outboxes: each message is told once, as it was
-    enqueued, and what is missing is told as `Gap`.
+    enqueued, and what is missing is told as `Gap`. `record` is a file, a directory or `RecordOptions`: what the client
+    is told and does is recorded there, to be replayed (`metered replay`).
 
     Raises `TypeError` or `ValueError` for bad options, which never show what they hold, and `OutboxStoreError` where
     the outbox's file cannot be used.
@@ -89,6 +93,7 @@ class SignallingClient(Emitting):
         ssl_context: ssl.SSLContext | None = None,
         outbox: Outbox | None = None,
         deduplicate: Deduplicator | bool = False,
+        record: Record = None,
     ) -> None:
         keywords = SignallingClientOptions(
             api_key=api_key,
@@ -102,6 +107,7 @@ class SignallingClient(Emitting):
             ssl_context=ssl_context,
             outbox=outbox,
             deduplicate=deduplicate,
+            record=record,
         )
         options = checked(options, keywords)
         self._settings = ClientSettings(**settings_from(options))
@@ -109,16 +115,24 @@ class SignallingClient(Emitting):
         self._logger = self._around.logger
         self._emitter = self._around.emitter
         entropy = self._around.entropy()
+        loaded: Loaded | None = None
         self._store: OutboxStore | None = None
         self._queue: OutboxQueue | None = None
         if options.outbox is not None:
             self._store = self._around.store = open_store(options.outbox, self._logger)
+            loaded = self._store.load()
             self._queue = OutboxQueue(
-                options.outbox, entropy.fork("outbox"), self._store.load(), ack_timeout=self._settings.ack_timeout
+                options.outbox, entropy.fork("outbox"), loaded, ack_timeout=self._settings.ack_timeout
             )
         deduplicator = Deduplicator() if options.deduplicate is True else options.deduplicate or None
         self._session = ClientSession(self._settings, entropy, outbox=self._queue, deduplicator=deduplicator)
         self._around.machine = self._session
+        self._drafts: OutboxQueue | RecordedDrafts | None = self._queue
+        if self._around.records:
+            from metered_anyio.recording import record_client
+
+            plan = (self._settings, entropy.seed, options.outbox, loaded, deduplicator)
+            self._drafts = record_client(self._around, plan, self._queue)
         self._responder: Responder | None = None
         self._responding = 0
         self._unsent = 0  # answers that did not reach their askers
@@ -325,16 +339,16 @@ class SignallingClient(Emitting):
         `OutboxFullError` (with `overflow="reject"`), `OutboxStoreError` if the file cannot take it,
         `NotConnectedError` on a closed client, `RuntimeError` without an outbox.
         """
-        if self._queue is None or self._store is None:
+        if self._drafts is None or self._store is None:
             raise RuntimeError("this client was made without an outbox")
         pump = self._running()
-        entry = self._queue.draft(pump.clock.now(), channel, encode_data(data), message_id)
+        entry = self._drafts.draft(pump.clock.now(), channel, encode_data(data), message_id)
         if isinstance(entry, Dropped):
             return Receipt(message_id, entry)
         try:
             self._store.keep(entry)
         except BaseException:
-            self._queue.discard(entry)
+            self._drafts.discard(entry)
             raise
         receipt = Receipt(entry.id)
         pump.ask_later(Enqueue(entry), lambda outcome, error: receipt.settle(outcome))

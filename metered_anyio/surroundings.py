@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 import anyio
@@ -19,7 +19,7 @@ from metered_anyio.dial import DialError, dial, proxy_from_environment
 from metered_anyio.emitter import Emitter
 from metered_anyio.logger import ContainedLogger, NoopLogger
 from metered_anyio.masker import quickest_masker
-from metered_anyio.options import SignallingClientOptions
+from metered_anyio.options import SignallingClientOptions, where_to_record
 from metered_anyio.pump import Pump
 from metered_anyio.sockets import Link
 from metered_anyio.stand_in import stand_in_for
@@ -32,6 +32,10 @@ from metered_proto.masking import MaskKeys
 from metered_proto.orders import Note, Order
 from metered_proto.websocket import WebSocket
 from metered_proto.websocket_events import PlainRequest
+
+if TYPE_CHECKING:
+    from metered_anyio.recording import MachineRecording
+    from metered_proto.replay import Plan, Recorder
 
 PATIENCE = 1.8
 """Seconds after which winding down is given up, even if a handler or a provider refuses to be cancelled."""
@@ -61,6 +65,8 @@ class Surroundings:
         self.emitter = Emitter(self.logger)
         self.tell = self.emitter.emit  # what the machine tells goes straight to the handlers
         self.machine: ClientMachine
+        self._record = where_to_record(options.record)
+        self._recording: MachineRecording | None = None
         self.pump: Pump | None = None
         self._loop: object = None
         self._notes = self.logger.of("metered_proto")
@@ -81,8 +87,25 @@ class Surroundings:
         backend: Backend = current_backend()
         self._loop = anyio.lowlevel.current_token().native_token
         self.emitter.bind(backend)
-        self.pump = Pump(self.machine, self, backend, eager=True, perform=self.perform())
+        driven: Machine = self.machine
+        if self._recording is not None:
+            self._recording.start(backend)
+            driven = self._recording.recorder
+        self.pump = Pump(driven, self, backend, eager=True, perform=self.perform())
         return self.pump
+
+    @property
+    def records(self) -> bool:
+        """Whether the machine is to be recorded."""
+        return self._record is not None
+
+    def record(self, kind: str, plan: Plan) -> Recorder:
+        """Have the machine recorded: it was made of this plan, and has not been used yet."""
+        from metered_anyio.recording import MachineRecording
+
+        assert self._record is not None
+        self._recording = MachineRecording(self._record, kind, self.machine, plan, self.logger)
+        return self._recording.recorder
 
     def check_loop(self) -> None:
         """Raises `RuntimeError` on another event loop than the one on which it was started."""
@@ -136,6 +159,8 @@ class Surroundings:
                 await self.pump.quiet()
         finally:
             self.finished()
+            if self._recording is not None:
+                self._recording.close()
             self._wound_down = True
             for waiter in self._winding_down or ():
                 if not waiter.done():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import ssl
 from typing import Annotated
@@ -69,6 +70,12 @@ def serve(
     retry_after: Annotated[
         float, typer.Option(metavar="SECONDS", help="When clients are told to come back after that.")
     ] = 0.0,
+    record: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR", help="Record what the relay does, for metered replay. Default: METERED_RECORD, or nothing."
+        ),
+    ] = None,
     backend: BackendOption = BackendName.asyncio,
     verbose: VerboseOption = False,
 ) -> None:
@@ -108,7 +115,10 @@ def serve(
             port=port,
             ssl_context=tls,
             logger=log_to_stderr(verbose=verbose),
+            record=_directory(record),
         )
+    except OSError as error:
+        raise Misuse(f"--record: {error.strerror}") from None
     except ValueError as error:
         raise Misuse(str(error)) from None
     allow_many_sockets()
@@ -167,3 +177,10 @@ def _tls(cert: str | None, key: str | None) -> ssl.SSLContext | None:
     except OSError as error:
         raise Misuse(f"--tls-cert or --tls-key cannot be read: {error.strerror}") from None
     return context
+
+
+def _directory(path: str | None) -> str | None:
+    """The directory to record in, made if it is not there."""
+    if path is not None:
+        os.makedirs(path, exist_ok=True)
+    return path

@@ -15,19 +15,21 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import anyio
 import msgspec
 
-from metered_anyio.backend import Alarm, Watch, Watchable, Wire, current_backend
+from metered_anyio.backend import Alarm, Backend, Watch, Watchable, Wire, current_backend
 from metered_anyio.logger import ContainedLogger, Logger, NoopLogger
 from metered_anyio.masker import quickest_masker
+from metered_anyio.options import Record, where_to_record
 from metered_anyio.pump import Pump
 from metered_anyio.sockets import Link
 from metered_anyio.tls import TlsPipe
 from metered_proto.entropy import Entropy
 from metered_proto.events import PresencePeer
+from metered_proto.machine import Machine
 from metered_proto.orders import Note
 from metered_proto.relay import (
     Drain,
@@ -48,6 +50,9 @@ from metered_proto.relay import (
 from metered_proto.websocket import WebSocket
 from metered_proto.websocket_events import PlainRequest
 from metered_proto.wire.codec import encode_data
+
+if TYPE_CHECKING:
+    from metered_anyio.recording import MachineRecording
 
 BACKLOG = 4096
 ACCEPTS_A_PASS = 64
@@ -76,7 +81,8 @@ class RelayServer:
     """A relay that listens on one address.
 
     `keys` and `secrets` say who may come in and what for, `limits` how much. `port=0` takes any free one; `port`
-    and `url` tell which. `ssl_context` makes it `wss`. Settings are checked as in `metered_proto.relay.settings`.
+    and `url` tell which. `ssl_context` makes it `wss`. `record` is where what the relay does is recorded: a file, a
+    directory or `RecordOptions`. Settings are checked as in `metered_proto.relay.settings`.
     """
 
     def __init__(
@@ -89,6 +95,7 @@ class RelayServer:
         port: int = 0,
         ssl_context: ssl.SSLContext | None = None,
         logger: Logger | None = None,
+        record: Record = None,
     ) -> None:
         self._settings = RelaySettings(
             born_at=time.time(),
@@ -102,6 +109,8 @@ class RelayServer:
         self._logger = ContainedLogger(NoopLogger() if logger is None else logger)
         self._notes = self._logger.of("metered_proto")
         self._masker = quickest_masker()
+        self._record = where_to_record(record)
+        self._recording: MachineRecording | None = None
         self._machine: Relay | None = None
         self._pump: Pump | None = None
         self._listener: socket.socket | Listener | None = None
@@ -124,13 +133,32 @@ class RelayServer:
         listener = self._listen()
         # The machine's time begins now, and so does the wall clock it is told.
         settings = msgspec.structs.replace(self._settings, born_at=self._wall())
-        self._machine = Relay(settings, Entropy(self._seed()))
-        self._pump = Pump(self._machine, self, backend, eager=False)
+        entropy = Entropy(self._seed())
+        self._machine = Relay(settings, entropy)
+        try:
+            driven = (
+                self._machine if self._record is None else self._recorded(self._machine, entropy, settings, backend)
+            )
+        except BaseException:
+            listener.close()
+            raise
+        self._pump = Pump(driven, self, backend, eager=False)
         self._listener = listener
         self._breather = backend.alarm(self._accept_again)
         self._impatience = backend.alarm(self._drop_silent)
         self._accepting = backend.watch_readable(listener, self._on_connections)
         self._logger.info("listening", {"url": self.url})
+
+    def _recorded(self, machine: Relay, entropy: Entropy, settings: RelaySettings, backend: Backend) -> Machine:
+        from metered_anyio.recording import MachineRecording
+        from metered_proto.replay import RelayPlan
+
+        assert self._record is not None
+        plan = RelayPlan(settings, entropy.seed)
+        recording = MachineRecording(self._record, "relay", machine, plan, self._logger)
+        recording.start(backend)
+        self._recording = recording
+        return recording.recorder
 
     async def drain(self, retry_after_ms: int = 0, grace: float = 0.0) -> int:
         """Shut down gracefully: nobody new comes in, all are told to come back after `retry_after_ms`, then closed.
@@ -154,6 +182,8 @@ class RelayServer:
             for link in list(self._pump.links.values()):
                 link.close(1001, "", abort=True)
             self._pump.stop()
+        if self._recording is not None:
+            self._recording.close()
 
     async def __aenter__(self) -> Self:
         await self.start()
