@@ -27,7 +27,7 @@ Samples: TypeAlias = "bytes | bytearray | memoryview | av.AudioFrame"
 
 _TIME_BASE: Final = Fraction(1, RATE)
 _SLICE: Final = 10  # so many a second: what is resampled while nobody else gets at the queue
-_SLICES: Final = 10  # so many before the loop has a turn
+_SLICES: Final = 2  # so many before the loop has a turn
 _WIDTHS: Final = {"mono": 2, "stereo": 4}
 _BYTES: Final = ("B", "b", "c", "h", "<h", "=h", "@h")  # of one dimension or several
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -40,6 +41,8 @@ class ThreadCrossing:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        # An empty one: that of the application says that trio runs, to whoever asks it by way of anyio.
+        self._context = contextvars.Context()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
@@ -54,7 +57,7 @@ class ThreadCrossing:
 
     def to_engine(self, callback: Callable[..., object], *args: Any) -> None:
         if not self._closed:
-            self._running_loop().call_soon_threadsafe(callback, *args)
+            self._running_loop().call_soon_threadsafe(callback, *args, context=self._context)
 
     async def call(self, run: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         if self._closed:
@@ -69,7 +72,8 @@ class ThreadCrossing:
                 self._delivering += 1
                 waiter.set_result(None)
 
-        future: Future[Any] = asyncio.run_coroutine_threadsafe(run(), self._running_loop())
+        loop = self._running_loop()
+        future: Future[Any] = self._context.copy().run(asyncio.run_coroutine_threadsafe, run(), loop)
         future.add_done_callback(lambda _: self._cross(deliver))
         try:
             await waiter
