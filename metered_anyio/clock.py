@@ -17,8 +17,8 @@ class Clock:
         self._birth = time()
 
     def now(self) -> Micros:
-        """Microseconds since birth."""
-        return int((self._time() - self._birth) * SECOND)
+        """Microseconds since birth, to the nearest: at the `loop_time` of a moment it is that moment, and no less."""
+        return round((self._time() - self._birth) * SECOND)
 
     def loop_time(self, at: Micros) -> float:
         """The loop's time, in seconds, of a moment of the machine's."""
