@@ -52,6 +52,7 @@ def node() -> str:
         "getting-started",
         "rooms",
         "data-channels",
+        "media-sources",
         "outbox",
         "pipelining",
         "requests",
