@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
+import anyio
 import typer
 
 from metered_anyio.cli.common import (
@@ -37,6 +38,12 @@ from metered_media.cli.sources import Source, Transport, open_source, parse_sour
 from metered_media.errors import PassthroughError, SourceOpenError
 from metered_media.events import SourceEnded, SourceLost, SourceRestored
 from metered_proto.wire.channels import check_channel
+
+if TYPE_CHECKING:
+    from metered_media.player import Player
+
+LINGER: Final = 0.5
+"""Seconds for the last frames to reach everybody before the room is left."""
 
 RoomOption: TypeAlias = Annotated[str, typer.Option("--room", metavar="NAME", help="The room to send to.")]
 LabelOption: TypeAlias = Annotated[
@@ -106,7 +113,7 @@ def bridge(
             label=label,
             passthrough=passthrough,
             loop=loop,
-            transport=transport.value,
+            transport=transport,
             timeout=check_wait(timeout, "--timeout"),
             encoding=_encoding(codec, max_bitrate, max_fps, max_height, encoder),
         ),
@@ -147,7 +154,7 @@ def play(
             label=label,
             passthrough=passthrough,
             loop=loop,
-            transport="tcp",
+            transport=Transport.tcp,
             timeout=10.0,
             encoding=_encoding(codec, max_bitrate, max_fps, max_height, None),
         ),
@@ -168,7 +175,7 @@ class Plan:
     label: str | None
     passthrough: bool
     loop: bool
-    transport: str
+    transport: Transport
     timeout: float
     encoding: Encoding
 
@@ -229,19 +236,17 @@ class Sender:
             )
         except (SourceOpenError, PassthroughError) as error:
             raise failure_of(error) from None
-        try:
+        async with player:
             self._listen(player)
             self._add(player)
             await self._stay.stay(self._begin, self._report)
-        finally:
-            player.stop()
 
-    def _listen(self, player: Any) -> None:
+    def _listen(self, player: Player) -> None:
         player.on(SourceEnded, self._on_end)
         player.on(SourceLost, self._on_lost)
         player.on(SourceRestored, self._on_restored)
 
-    def _add(self, player: Any) -> None:
+    def _add(self, player: Player) -> None:
         plan, encoding = self._plan, self._plan.encoding
         stream = MediaStream(id="bridge")
         role = {"screen": "screen", "file": "file", "http": "file"}.get(plan.source.kind, "camera")
@@ -290,7 +295,8 @@ class Sender:
             lines.append(f"{peer_id}: {connections[peer_id].state}, {', '.join(words) or 'nothing yet'}")
         return lines, {"state": state, "viewers": viewers, "bitrate": round(total)}
 
-    def _on_end(self, event: SourceEnded) -> None:
+    async def _on_end(self, event: SourceEnded) -> None:
+        await anyio.sleep(LINGER)
         if event.reason is not None or not self._plan.source.ends:
             self._stay.end(failure_of(Exception(f"the source has ended: {event.reason or 'no more came'}")))
         else:

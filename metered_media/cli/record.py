@@ -31,7 +31,6 @@ from metered_media.cli.in_room import (
     need_media,
     span,
 )
-from metered_media.errors import RecordingError
 from metered_media.events import RecordingFinished, RecordingProgress
 from metered_proto.wire.channels import check_channel
 
@@ -73,29 +72,25 @@ def record(
         raise Misuse(str(error)) from None
     limit = None if timeout is None else check_wait(timeout, "--timeout")
     server = Server.choose(url, key, token)
-    run = Recorder(server, room, quiet=quiet, as_json=json, verbose=verbose)
-    try:
-        recording = metered_media.record(
-            run.peer,
-            directory,
-            format=format,  # type: ignore[arg-type]  # checked there
-            video=not sound_only,
-        )
-    except ValueError as error:
-        raise Misuse(str(error)) from None
-    except RecordingError as error:
-        raise failure_of(error) from None
 
     async def main() -> None:
+        run = Recorder(server, room, quiet=quiet, as_json=json, verbose=verbose)
+        try:
+            recording = metered_media.record(
+                run.peer,
+                directory,
+                format=format,  # type: ignore[arg-type]  # checked there
+                video=not sound_only,
+            )
+        except ValueError as error:
+            raise Misuse(str(error)) from None
         try:
             with anyio.move_on_after(limit):
                 await until_signal(lambda: run.run(recording))
         except Interrupted:
             pass  # as one ends it
-        except RecordingError as error:
-            raise failure_of(error) from None
         if recording.error is not None:
-            raise failure_of(recording.error)
+            raise recording.error
 
     run_on(main, backend)
 

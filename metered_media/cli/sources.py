@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from metered_anyio.cli.common import Misuse
 from metered_anyio.cli.screen import printable
 from metered_media.protocols import without_credentials
 from metered_proto.wire.scrub import scrub
+
+if TYPE_CHECKING:
+    from metered_media.player import Player
 
 SourceKind: TypeAlias = Literal["camera", "microphone", "screen", "rtsp", "http", "file"]
 
@@ -64,14 +67,15 @@ def parse_source(text: str) -> Source:
     return Source("file", text)
 
 
-async def open_source(source: Source, *, loop: bool, passthrough: bool, transport: str, timeout: float) -> Any:
+async def open_source(source: Source, *, loop: bool, passthrough: bool, transport: Transport, timeout: float) -> Player:
     """A player. Raises `SourceOpenError`, `PassthroughError`."""
     import metered_media
 
+    what = source.what or ""
     match source.kind:
         case "rtsp":
             return await metered_media.open_rtsp(
-                source.what, transport=transport, reconnect=True, passthrough=passthrough, timeout=timeout
+                what, transport=transport.value, reconnect=True, passthrough=passthrough, timeout=timeout
             )
         case "camera":
             return await metered_media.open_camera(source.what, timeout=timeout)
@@ -81,7 +85,7 @@ async def open_source(source: Source, *, loop: bool, passthrough: bool, transpor
             return await metered_media.open_screen(source.what, timeout=timeout)
         case "http":
             return await metered_media.open_file(
-                source.what, loop=loop, passthrough=passthrough, protocols=("http", "https"), timeout=timeout
+                what, loop=loop, passthrough=passthrough, protocols=("http", "https"), timeout=timeout
             )
         case "file":
-            return await metered_media.open_file(source.what, loop=loop, passthrough=passthrough, timeout=timeout)
+            return await metered_media.open_file(what, loop=loop, passthrough=passthrough, timeout=timeout)

@@ -9,7 +9,10 @@ import pytest
 
 from metered_anyio.cli import app, main
 
-COMMANDS = ("serve", "token", "pub", "sub", "send", "request", "respond", "ping", "bench")
+COMMANDS = (
+    *("serve", "token", "pub", "sub", "send", "request", "respond", "ping", "bench"),
+    *("bridge", "play", "record", "devices"),
+)
 
 
 def test_the_version(start):
