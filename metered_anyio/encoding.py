@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeAlias
 
 CodecName: TypeAlias = Literal["VP8", "H264", "opus", "PCMU", "PCMA", "G722"]
@@ -43,6 +43,61 @@ class Encoding:
             raise TypeError(f"encoder must be a str, not {type(self.encoder).__name__}")
         if not isinstance(self.shared, bool):
             raise TypeError(f"shared must be a bool, not {type(self.shared).__name__}")
+
+
+def encoding_for(
+    kind: str,
+    *,
+    codec: str | None = None,
+    max_bitrate: int | None = None,
+    max_fps: float | None = None,
+    max_height: int | None = None,
+    encoder: str | None = None,
+    encode_once: bool = True,
+) -> Encoding:
+    """The options of `MeteredPeer.add_track` for a track of `kind`, checked. An encoder stands for its codec, too.
+
+    Raises `TypeError` or `ValueError` for what cannot be.
+    """
+    if not isinstance(encode_once, bool):
+        raise TypeError(f"encode_once must be a bool, not {type(encode_once).__name__}")
+    encoding = Encoding(
+        codec=codec,  # type: ignore[arg-type]  # which it checks
+        max_bitrate=max_bitrate,
+        max_fps=max_fps,
+        max_height=max_height,
+        encoder=encoder,
+        shared=encode_once,
+    )
+    if kind == "audio":
+        for name, value in (("max_fps", max_fps), ("max_height", max_height), ("encoder", encoder)):
+            if value is not None:
+                raise ValueError(f"{name} is for video, and the track is audio")
+    if encoder is not None:
+        made = _codec_of(encoder)
+        if codec is not None and codec != made:
+            raise ValueError(f"encoder {encoder!r} makes {made}, not {codec}")
+        encoding = replace(encoding, codec=made)
+    if encoding.codec is not None and (encoding.codec in VIDEO_CODECS) != (kind == "video"):
+        raise ValueError(f"codec {encoding.codec} is not for {kind}")
+    return encoding
+
+
+def _codec_of(encoder: str) -> CodecName:
+    """The codec that an encoder of FFmpeg makes. Says nothing of whether there is a device for it."""
+    import av
+
+    try:
+        found = av.Codec(encoder, "w")
+    except ValueError:
+        raise ValueError(f"encoder {encoder!r} is none of this FFmpeg") from None
+    name = _BY_FFMPEG.get(found.canonical_name)
+    if name is None:
+        raise ValueError(f"encoder {encoder!r} makes {found.canonical_name}, which cannot be sent")
+    return name
+
+
+_BY_FFMPEG: Final[dict[str, CodecName]] = {"vp8": "VP8", "h264": "H264"}
 
 
 def _check(name: str, value: object, kinds: type | tuple[type, ...], least: float, most: float) -> None:

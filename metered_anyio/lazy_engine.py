@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio.to_thread
 
 from metered_anyio.backend import Backend, Waiter
+from metered_anyio.encoding import Encoding
 from metered_anyio.logger import ContainedLogger
 from metered_anyio.pump import Pump
 from metered_proto.errors import PeerConnectionError, WebRtcMissingError
@@ -72,7 +73,7 @@ class LazyEngine:
         self._loading = self._broken = self._closed = False
         self._orders: list[Order] = []
         self._waiting: list[Waiter[Any]] = []
-        self._sources: dict[int, LocalSource] = {}
+        self._sources: dict[int, tuple[LocalSource, Encoding]] = {}
         self.on_track_ended: Callable[[int], object] | None = None
 
     def bind(self, make: Callable[[], Engine], pump: Pump) -> None:
@@ -142,8 +143,8 @@ class LazyEngine:
             engine = self._engine = self._make()
             engine.on_track_ended = self._on_track_ended
             self._perform = engine.perform()
-            for key, source in self._sources.items():
-                engine.offer_track(key, source)
+            for key, (source, encoding) in self._sources.items():
+                engine.offer_track(key, source, encoding)
             orders, self._orders = self._orders, []
             for order in orders:
                 self._perform[type(order)](order)
@@ -162,11 +163,11 @@ class LazyEngine:
 
     # --- what it has ---
 
-    def offer_track(self, key: int, track: LocalSource) -> None:
-        """Make a track of the application known."""
-        self._sources[key] = track
+    def offer_track(self, key: int, track: LocalSource, encoding: Encoding) -> None:
+        """Make a track of the application known, and how it is to be encoded."""
+        self._sources[key] = (track, encoding)
         if self._engine is not None:
-            self._engine.offer_track(key, track)
+            self._engine.offer_track(key, track, encoding)
 
     def withdraw_track(self, key: int) -> None:
         """Nobody wants that track any more."""

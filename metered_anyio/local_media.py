@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from metered_anyio.encoding import Encoding
 from metered_anyio.lazy_engine import LazyEngine
 from metered_anyio.media_stream import MediaTrack, StreamMetadata
 from metered_proto.rtc.words import LocalTrack
@@ -21,6 +22,7 @@ class LocalMedia:
         self._engine = engine
         self._sent = sent
         self._objects: dict[int, MediaTrack] = {}
+        self._encodings: dict[int, Encoding] = {}
         self._held: list[int] = []  # what is being replaced, and may have to come back
         self._numbers = 0
 
@@ -35,13 +37,24 @@ class LocalMedia:
         """What the room sends in a stream, in the order in which it was added."""
         return [sent for sent in self._sent() if sent.stream_id == stream_id]
 
-    def number(self, track: Any, stream_id: str | None = None, metadata: StreamMetadata | None = None) -> LocalTrack:
+    def number(
+        self,
+        track: Any,
+        encoding: Encoding,
+        stream_id: str | None = None,
+        metadata: StreamMetadata | None = None,
+    ) -> LocalTrack:
         """A number for an object, which the engine knows from now on. `tidy` takes it back if it is not sent."""
         self._numbers += 1
         key = self._numbers
         self._objects[key] = track
-        self._engine.offer_track(key, track)
+        self._encodings[key] = encoding
+        self._engine.offer_track(key, track, encoding)
         return LocalTrack(key, track.kind, self._wire_id(track.id), stream_id, metadata)
+
+    def encoding(self, key: int) -> Encoding:
+        """How what goes by this number is encoded."""
+        return self._encodings[key]
 
     def hold(self, keys: list[int]) -> Callable[[], None]:
         """Keep what goes by these numbers, sent or not, until what this returns is called."""
@@ -58,7 +71,7 @@ class LocalMedia:
         """Let go of what is not sent any more."""
         wanted = {sent.key for sent in self._sent()}.union(self._held)
         for key in [key for key in self._objects if key not in wanted]:
-            del self._objects[key]
+            del self._objects[key], self._encodings[key]
             self._engine.withdraw_track(key)
 
     def _wire_id(self, id: str) -> str:

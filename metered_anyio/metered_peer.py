@@ -18,11 +18,12 @@ import msgspec
 
 from metered_anyio.backend import keep_interrupts_out
 from metered_anyio.emitting import Emitting
+from metered_anyio.encoding import AUDIO_CODECS, CodecName, Encoding, encoding_for
 from metered_anyio.lazy_engine import LazyEngine, has_webrtc, make_engine
 from metered_anyio.local_media import LocalMedia, copy_of
 from metered_anyio.logger import Logger
 from metered_anyio.media_stream import MediaStream, MediaTrack, StreamMetadata, check_track
-from metered_anyio.options import SignallingClientOptions, TokenProviderFn, checked, settings_from
+from metered_anyio.options import Record, SignallingClientOptions, TokenProviderFn, checked, settings_from
 from metered_anyio.pump import Pump
 from metered_anyio.remote_peer import RemotePeer
 from metered_anyio.room_events import PeerJoined, PeerLeft
@@ -97,6 +98,7 @@ class MeteredPeer(Emitting):
         inactivity_timeout: float = 60.0,
         auto_resubscribe: bool = True,
         ssl_context: ssl.SSLContext | None = None,
+        record: Record = None,
         ice_servers: Iterable[IceServer] = (),
         ice_transport_policy: IceTransportPolicy = "all",
     ) -> None:
@@ -110,6 +112,7 @@ class MeteredPeer(Emitting):
             inactivity_timeout=inactivity_timeout,
             auto_resubscribe=auto_resubscribe,
             ssl_context=ssl_context,
+            record=record,
         )
         options = checked(options, keywords)
         if options.outbox is not None or options.deduplicate is not False:
@@ -231,34 +234,87 @@ class MeteredPeer(Emitting):
 
     # --- media ---
 
-    def add_stream(self, stream: MediaStream, metadata: StreamMetadata | None = None) -> None:
+    def add_stream(
+        self,
+        stream: MediaStream,
+        metadata: StreamMetadata | None = None,
+        *,
+        codec: CodecName | None = None,
+        max_bitrate: int | None = None,
+        max_fps: float | None = None,
+        max_height: int | None = None,
+        encoder: str | None = None,
+        encode_once: bool = True,
+    ) -> None:
         """Send every track of a stream to everybody, now and later: `add_track` for each, with a copy of `metadata`.
+
+        The options are for the tracks that they fit: `max_fps`, `max_height` and `encoder` for video, `codec` for
+        those of its kind, and so is `max_bitrate` if there is a `codec`; without one it is for video.
 
         Raises as `add_track` does; what was added before the one that failed stays added.
         """
         _check_stream(stream)
-        for track in stream.get_tracks():
-            self._add(track, stream, metadata)
+        tracks = stream.get_tracks()
+        options: dict[str, dict[str, Any]] = {
+            "video": {"max_fps": max_fps, "max_height": max_height, "encoder": encoder},
+            "audio": {},
+        }
+        kind = "audio" if codec in AUDIO_CODECS else "video"
+        options[kind] |= {"codec": codec, "max_bitrate": max_bitrate}
+        # All of them are checked, even if there is no track of that kind.
+        encodings = {kind: encoding_for(kind, encode_once=encode_once, **each) for kind, each in options.items()}
+        for track in tracks:
+            self._add(track, encodings[track.kind], stream, metadata)
 
     def add_track(
-        self, track: MediaTrack, stream: MediaStream | None = None, metadata: StreamMetadata | None = None
+        self,
+        track: MediaTrack,
+        stream: MediaStream | None = None,
+        metadata: StreamMetadata | None = None,
+        *,
+        codec: CodecName | None = None,
+        max_bitrate: int | None = None,
+        max_fps: float | None = None,
+        max_height: int | None = None,
+        encoder: str | None = None,
+        encode_once: bool = True,
     ) -> None:
         """Send a track to everybody who is in the room and to everybody who will be, over all reconnects.
 
         Receivers get it in `Track`, grouped under the id of `stream` if there is one. `metadata` is copied and reaches
         them ahead of the media. Add it before `join` where you can. A track that is sent already stays as it is, with
-        the metadata it has. One that ends is taken back by itself, within a second.
+        the metadata and the options it has. One that ends is taken back by itself, within a second.
+
+        It is encoded once for everybody who takes the same codec, at the bitrate that suits all of them; with
+        `encode_once` false, once for each, at a bitrate of its own. `codec` (`VP8`, `H264`, `opus`, `PCMU`, `PCMA` or
+        `G722`) is sent to those who take it, others get what they take. `max_bitrate` is in bit/s, `max_fps` in frames
+        a second, `max_height` in pixels, with the width in proportion. `encoder` names an encoder of FFmpeg, for
+        example `h264_nvenc`; if it does not work on this machine, the one in software does. A source of packets is
+        sent as it is to those who take its codec, whatever else is asked for.
 
         Raises `MeteredPeerStateError` (`track_already_attached` in another stream, `too_many_tracks`, `invalid_state`
         after `close`), `MeteredPeerOversizedError` for too much metadata, `TypeError` or `ValueError` for bad
         arguments, `WebRtcMissingError` without aiortc.
         """
+        check_track("track", track)
         if stream is not None:
             _check_stream(stream)
-        self._add(track, stream, metadata)
+        if not has_webrtc():
+            raise WebRtcMissingError(HOW_TO_INSTALL)
+        encoding = encoding_for(
+            track.kind,
+            codec=codec,
+            max_bitrate=max_bitrate,
+            max_fps=max_fps,
+            max_height=max_height,
+            encoder=encoder,
+            encode_once=encode_once,
+        )
+        self._add(track, encoding, stream, metadata)
 
-    def _add(self, track: MediaTrack, stream: MediaStream | None, metadata: StreamMetadata | None) -> None:
-        check_track("track", track)
+    def _add(
+        self, track: MediaTrack, encoding: Encoding, stream: MediaStream | None, metadata: StreamMetadata | None
+    ) -> None:
         if metadata is not None and not isinstance(metadata, dict):
             raise TypeError(f"metadata must be a dict, not {type(metadata).__name__}")
         if not has_webrtc():
@@ -266,7 +322,7 @@ class MeteredPeer(Emitting):
         stream_id = None if stream is None else stream.id
         sent = self._media.find(track)
         if sent is None:
-            sent = self._media.number(track, stream_id, copy_of(metadata))
+            sent = self._media.number(track, encoding, stream_id, copy_of(metadata))
         else:
             sent = msgspec.structs.replace(sent, stream_id=stream_id)
         try:
@@ -299,7 +355,8 @@ class MeteredPeer(Emitting):
         self._media.tidy()
 
     async def replace_track(self, old_track: MediaTrack, new_track: MediaTrack | None) -> None:
-        """Send another track in the place of one that is sent, with its stream and metadata, without a negotiation.
+        """Send another track in the place of one that is sent, with its stream, metadata and options, without a
+        negotiation.
 
         None stops sending there. Everybody has the new track when this returns; cancelled meanwhile, it goes on. A
         no-op if `old_track` is not sent.
@@ -317,7 +374,7 @@ class MeteredPeer(Emitting):
         old = self._media.find(old_track)
         new = None if new_track is None or old is None else self._media.find(new_track)
         if new is None and new_track is not None and old is not None:
-            new = self._media.number(new_track)
+            new = self._media.number(new_track, self._media.encoding(old.key))
         self._around.check_loop()
         pump = self._running()
         waiter = pump.backend.waiter()
@@ -362,7 +419,13 @@ class _Around(Surroundings):
     def __init__(self, options: SignallingClientOptions, settings: RoomSettings) -> None:
         super().__init__(options)
         make_peer = RtcPeer if self._stand_in is not None or has_webrtc() else AbsentPeers()
-        self.room = self.machine = Room(settings, self.entropy(), make_peer=make_peer)
+        entropy = self.entropy()
+        self.room = self.machine = Room(settings, entropy, make_peer=make_peer)
+        self._handle = self.room.handle
+        if self.records:
+            from metered_proto.replay import RoomPlan
+
+            self._handle = self.record("peer", RoomPlan(settings, entropy.seed, make_peer is RtcPeer)).handle
         self.tell = self._tell
         self.state: MeteredPeerState = self.room.state
         self.remotes: dict[str, RemotePeer] = {}
@@ -376,7 +439,7 @@ class _Around(Surroundings):
         """Ask for what is answered at once. Works without an event loop, too, as long as nothing has begun."""
         if self.pump is not None:
             return self.pump.ask_now(call)
-        (answer,) = (order for order in self.room.handle(0, Asked(0, call)) if isinstance(order, Answer))
+        (answer,) = (order for order in self._handle(0, Asked(0, call)) if isinstance(order, Answer))
         if answer.error is not None:
             raise answer.error
         return answer.value

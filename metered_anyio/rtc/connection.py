@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor
 from typing import Any, Final
 
 from aiortc import (
@@ -25,7 +24,6 @@ from metered_anyio.logger import ContainedLogger
 from metered_anyio.rtc import private, private_ice, private_sctp
 from metered_anyio.rtc.channels import EngineChannel
 from metered_anyio.rtc.engine import ConnectionStats
-from metered_anyio.rtc.fanout import FanOut
 from metered_anyio.rtc.gathering import Gatherer
 from metered_anyio.rtc.layout import Layout
 from metered_anyio.rtc.measuring import Meter
@@ -36,6 +34,7 @@ from metered_anyio.rtc.mending import (
     reason_of,
     sendable,
 )
+from metered_anyio.rtc.outlet import Feed
 from metered_anyio.rtc.remote_candidates import RemoteCandidates
 from metered_anyio.rtc.remote_track import Inlet, RemoteTrack
 from metered_anyio.rtc.senders import Senders
@@ -74,8 +73,7 @@ class Connection:
     def __init__(
         self,
         order: OpenConnection,
-        executor: Executor,
-        source_of: Callable[[int], FanOut | None],
+        source_of: Callable[[int], Feed | None],
         report: Callable[[Fact], None],
         arrived: Callable[[Connection, Any], None],
         logger: ContainedLogger,
@@ -91,7 +89,7 @@ class Connection:
         self._turn = asyncio.Lock()
         self._connecting = private.Connecting(self.pc, self._turn, self._connect_failed)
         self._numbering = Numbering()
-        self._senders = Senders(self.pc, executor, source_of, logger)
+        self._senders = Senders(self.pc, source_of, logger)
         self._inlets: dict[str, Inlet] = {}  # by mid
         self._takes: dict[str, tuple[int, RemoteTrack]] = {}
         self._unused: frozenset[str] = frozenset()

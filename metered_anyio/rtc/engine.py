@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias
 
+from metered_anyio.encoding import Encoding
 from metered_proto.orders import Order
 from metered_proto.rtc.words import ChannelOptions, Work
 
@@ -169,6 +170,10 @@ class TrackStats:
     did not keep up. `packets_lost` counts packets that the receiving end missed, `jitter` is in seconds and
     `round_trip_time` too. `bitrate` is in bit/s, on average since anybody asked before (or since the connection was
     made).
+
+    The rest is of what we send, and says how it is made. `key_frames` counts those that were sent, `encoder` is the
+    name of FFmpeg's, `target_bitrate` what it is asked for in bit/s, and `shared` whether it is the same for everybody
+    who takes this codec. With `passthrough` the source's own packets are sent, and there is no encoder.
     """
 
     kind: Literal["audio", "video"]
@@ -184,6 +189,11 @@ class TrackStats:
     jitter: float | None
     round_trip_time: float | None
     bitrate: float | None
+    key_frames: int = 0
+    encoder: str | None = None
+    target_bitrate: int | None = None
+    shared: bool = False
+    passthrough: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,8 +227,10 @@ class Engine(Protocol):
         """Do what a `Begin` carries. Raises `PeerConnectionError`."""
         ...
 
-    def offer_track(self, key: int, track: LocalSource) -> None:
-        """Make a track of the application known under the room's number for it, before the room names it."""
+    def offer_track(self, key: int, track: LocalSource, encoding: Encoding) -> None:
+        """Make a track of the application known under the room's number for it, before the room names it.
+
+        `encoding` says how it is to be sent."""
         ...
 
     def withdraw_track(self, key: int) -> None:

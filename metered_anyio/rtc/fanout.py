@@ -1,28 +1,23 @@
-"""One source for any number of senders: read once, shaped once, and given to each as a frame of its own.
+"""One source for any number of senders: read once, encoded once for each codec, and handed to all of them.
 
-A source is read only while somebody listens. Each listener has a short queue of its own, so one that stalls loses
-frames and delays nobody: the newest pictures win, and of sound the oldest goes.
+A source is read only while somebody listens. What happens to what it gives is in `video_desk` and `audio_desk`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import av
-from aiortc import MediaStreamTrack
 
 from metered_anyio.logger import ContainedLogger
+from metered_anyio.rtc.audio_desk import AudioDesk
 from metered_anyio.rtc.engine import LocalSource
-from metered_anyio.rtc.frames import AudioShaper, VideoShaper
-from metered_anyio.rtc.timing import AUDIO_CLOCK, SAMPLES, VIDEO_CLOCK, Pace, Timeline
-
-VIDEO_QUEUE: Final = 3
-AUDIO_QUEUE: Final = 50
-"""Frames that wait for one sender: 0.1 s of video, 1 s of sound."""
+from metered_anyio.rtc.outlet import Manner, Outlet
+from metered_anyio.rtc.timing import Pace
+from metered_anyio.rtc.video_desk import VideoDesk
 
 _LOOK: Final = 0.25  # seconds between two looks at whether a source that gives nothing is still live
 
@@ -36,30 +31,61 @@ class FanOut:
         self.source = source
         self.frames = 0
         self.frames_skipped = 0  # that no encoder could take
-        self._executor = executor
         self._logger = logger
         self._ended = ended
         self._listeners: dict[Outlet, None] = {}
+        self._codec: str | None = getattr(source, "codec", None)
+        self._desk: VideoDesk | AudioDesk = (
+            VideoDesk(executor, logger, self._skip, self._wish)
+            if source.kind == "video"
+            else AudioDesk(executor, self._skip)
+        )
         self._task: asyncio.Task[None] | None = None
         self._before: asyncio.Task[None] | None = None  # the reader before this one, which may not be gone yet
         self._over = False
 
+    @property
+    def codec(self) -> str | None:
+        """The codec of the packets that it gives; None for frames."""
+        return self._codec
+
     def listen(self, outlet: Outlet) -> None:
-        """Have the frames from now on go to `outlet`, too."""
+        """Have what comes from now on go to `outlet`, too."""
+        if self.frames == 0:
+            self._codec = getattr(self.source, "codec", None)
         self._listeners[outlet] = None
+        self._desk.join(outlet)
         if self._task is None and not self._over:
             self._task = asyncio.get_running_loop().create_task(self._run(self._before))
             self._look(self._task, self.frames)
 
     def leave(self, outlet: Outlet) -> None:
-        """No more frames for `outlet`. Without anybody else, nobody reads the source any more."""
+        """No more for `outlet`. Without anybody else, nobody reads the source any more."""
         self._listeners.pop(outlet, None)
+        self._desk.leave(outlet)
         if not self._listeners:
             self._rest()
+
+    def restart(self, outlet: Outlet) -> None:
+        """`outlet` starts anew, as if it had just come."""
+        self._desk.restart(outlet)
+
+    def ask_key_frame(self, outlet: Outlet) -> None:
+        """`outlet` cannot go on without one."""
+        self._desk.ask_key_frame(outlet)
+
+    def estimated(self, outlet: Outlet, bitrate: float) -> None:
+        """What the way to `outlet` can carry, in bit/s."""
+        self._desk.estimated(outlet, bitrate)
+
+    def manner(self, outlet: Outlet) -> Manner | None:
+        """How what goes to `outlet` is made."""
+        return self._desk.manner(outlet)
 
     def close(self) -> None:
         """Let go of the source."""
         self._listeners.clear()
+        self._desk.close()
         self._rest()
 
     def _rest(self) -> None:
@@ -67,6 +93,7 @@ class FanOut:
         if task is not None:
             task.cancel()
             self._before = task
+            self._desk.rest()
 
     def _look(self, reader: asyncio.Task[None], frames: int) -> None:
         """A source that was stopped ends, even if it leaves whoever waits for its next frame waiting."""
@@ -101,124 +128,43 @@ class FanOut:
     async def _read(self, task: asyncio.Task[None]) -> None:
         now = asyncio.get_running_loop().time
         pace = Pace(now)
-        # Made anew by each reader: that of the one before may still be in use, in its thread.
-        shape = self._video_shape() if self.source.kind == "video" else self._audio_shape()
         while not task.cancelling():  # which a source may keep to itself
             asked = now()
             item = await self.source.recv()
             waited = now() - asked
+            if task.cancelling():
+                break
             self.frames += 1
-            listeners = list(self._listeners)
-            if isinstance(item, av.Packet):
-                for outlet in listeners:
-                    outlet.take(_copy_packet(item))
-            elif isinstance(item, av.VideoFrame if self.source.kind == "video" else av.AudioFrame):
-                try:
-                    await shape(item, listeners)
-                except (av.FFmpegError, ValueError) as error:
-                    self._skip(error)
-            else:
-                raise TypeError(f"{type(item).__name__} is no frame")
+            self._look_at_codec(item)
+            await self._desk.take(item, self._codec)
             await asyncio.sleep(pace.ahead(item, waited))
 
-    def _skip(self, error: Exception) -> None:
+    def _look_at_codec(self, item: Any) -> None:
+        """What the source gives may change at any time, from one codec to another, or to frames."""
+        codec: str | None = None
+        if isinstance(item, av.Packet):
+            codec = getattr(self.source, "codec", None) or self._codec or _guess(self.source.kind, item)
+        if codec != self._codec:
+            self._codec = codec
+            self._desk.choose_again()
+
+    def _wish(self) -> None:
+        """A key frame is wanted of a source of packets."""
+        ask = getattr(self.source, "ask_key_frame", None)
+        if ask is not None:
+            try:
+                ask()
+            except Exception as error:
+                self._skip(error)
+
+    def _skip(self, error: BaseException) -> None:
         self.frames_skipped += 1
         if self.frames_skipped == 1:
             self._logger.warning("a frame cannot be sent", {"error": type(error).__name__})
 
-    def _video_shape(self) -> _Shape:
-        shaper, loop = VideoShaper(), asyncio.get_running_loop()
 
-        async def shape(frame: av.VideoFrame, listeners: list[Outlet]) -> None:
-            shaped = await loop.run_in_executor(self._executor, shaper.shape, frame, len(listeners))
-            for outlet, each in zip(listeners, shaped, strict=True):
-                if outlet in self._listeners:
-                    outlet.take(each)
-
-        return shape
-
-    def _audio_shape(self) -> _Shape:
-        shaper = AudioShaper()
-
-        async def shape(frame: av.AudioFrame, listeners: list[Outlet]) -> None:
-            for outlet, frames in zip(listeners, shaper.shape(frame, len(listeners)), strict=True):
-                for each in frames:
-                    outlet.take(each)
-
-        return shape
-
-
-_Shape: TypeAlias = Callable[[Any, list["Outlet"]], Awaitable[None]]
-
-
-class Outlet(MediaStreamTrack):
-    """What one sender reads, for its whole life, whatever it is fed from meanwhile.
-
-    It never ends by itself: a sender whose track has ended could not be used again.
-    """
-
-    def __init__(self, kind: str) -> None:
-        super().__init__()
-        self.kind = kind
-        self.frames = 0
-        self.frames_dropped = 0
-        self._source: FanOut | None = None
-        self._reading = False
-        self._closed = False
-        self._queue: deque[Any] = deque()
-        self._arrival: asyncio.Future[None] | None = None
-        now = asyncio.get_running_loop().time
-        if kind == "video":
-            self._bound = VIDEO_QUEUE
-            self._timeline = Timeline(VIDEO_CLOCK, VIDEO_CLOCK // 1000, now)
-        else:
-            self._bound = AUDIO_QUEUE
-            self._timeline = Timeline(AUDIO_CLOCK, SAMPLES, now)
-
-    def feed_from(self, source: FanOut | None) -> None:
-        """Send what this source gives, and nothing with None. What was not sent yet of another one is forgotten."""
-        if source is self._source:
-            return
-        if self._source is not None:
-            self._source.leave(self)
-        self._source = source
-        self._queue.clear()
-        self._timeline.cut()
-        if source is not None and self._reading and not self._closed:
-            source.listen(self)
-
-    def take(self, item: Any) -> None:
-        """A new frame is there."""
-        self._queue.append(item)
-        if len(self._queue) > self._bound:
-            self._queue.popleft()
-            self.frames_dropped += 1
-        if self._arrival is not None and not self._arrival.done():
-            self._arrival.set_result(None)
-
-    async def recv(self) -> Any:
-        """The next frame, for as long as it takes."""
-        if not self._reading:  # only now is there a way to the remote
-            self._reading = True
-            if self._source is not None and not self._closed:
-                self._source.listen(self)
-        while not self._queue:
-            self._arrival = asyncio.get_running_loop().create_future()
-            await self._arrival
-        item = self._queue.popleft()
-        self._timeline.place(item)
-        self.frames += 1
-        return item
-
-    def stop(self) -> None:
-        """The sender is done for good."""
-        self._closed = True
-        self.feed_from(None)
-        super().stop()
-
-
-def _copy_packet(packet: av.Packet[Any]) -> av.Packet[Any]:
-    copy: av.Packet[Any] = av.Packet(bytes(packet))
-    copy.pts, copy.dts, copy.time_base = packet.pts, packet.dts, packet.time_base
-    copy.is_keyframe = packet.is_keyframe
-    return copy
+def _guess(kind: str, packet: av.Packet[Any]) -> str:
+    """The codec of a packet whose source does not say. aiortc's players do not."""
+    if kind == "audio":
+        return "opus"
+    return "H264" if bytes(packet)[:4].startswith((b"\0\0\1", b"\0\0\0\1")) else "VP8"

@@ -1,7 +1,7 @@
-"""Frames as encoders want them: video in yuv420p with even sides, audio in s16 stereo at 48 kHz, one copy for each.
+"""Frames as encoders want them: video in yuv420p with even sides, audio in s16 stereo at 48 kHz, 20 ms each.
 
-An encoder writes to the frame that it is given (its picture type, its time), and converts it in a thread of its own.
-So a frame is never given to two of them, nor an encoder the application's own.
+An encoder writes to the frame that it is given (its picture type), and the application may do what it likes with its
+own. So an encoder is never given the application's own.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from typing import Final
 
 import av
 from av.audio.resampler import AudioResampler
-from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 
 from metered_anyio.rtc.timing import AUDIO_CLOCK, SAMPLES
@@ -26,26 +25,24 @@ class VideoShaper:
         # Kept here, and not with the frame, where two threads might come to use it.
         self._reformatter = VideoReformatter()
 
-    def shape(self, frame: av.VideoFrame, copies: int) -> list[av.VideoFrame]:
-        """As many frames that share nothing with each other or with `frame`, whose pixels may be of any format.
+    def shape(self, frame: av.VideoFrame, max_height: int | None = None) -> av.VideoFrame:
+        """A frame that shares nothing with `frame`, whose pixels may be of any format, and that has no time yet.
 
-        Raises `ValueError` if it is too large.
+        It is not higher than `max_height`; what is lower stays as it is. Raises `ValueError` if `frame` is too large.
         """
         if max(frame.width, frame.height) > LARGEST:
             raise ValueError(f"a picture of {frame.width}x{frame.height} is too large")
-        width, height = max(2, frame.width & ~1), max(2, frame.height & ~1)
+        width, height = fitting_size(frame.width, frame.height, max_height)
         if frame.format.name == "yuv420p" and (width, height) == (frame.width, frame.height):
-            shaped = [_copy(frame)]
-        else:
-            shaped = [self._reformatter.reformat(frame, width, height, "yuv420p")]
-        shaped += [_copy(shaped[0]) for _ in range(copies - 1)]
-        for each in shaped:
-            each.pts = frame.pts
-            if frame.time_base is not None:
-                each.time_base = frame.time_base
-            # The source's key frames need not be ours: a camera that sends nothing else would have us do the same.
-            each.pict_type = PictureType.NONE
-        return shaped
+            return _copy(frame)
+        return self._reformatter.reformat(frame, width, height, "yuv420p")
+
+
+def fitting_size(width: int, height: int, max_height: int | None) -> tuple[int, int]:
+    """The width and height that a picture of this size is sent in: both even, the height within bounds."""
+    if max_height is not None and height > max_height:
+        width, height = round(width * max_height / height), max_height
+    return max(2, width & ~1), max(2, height & ~1)
 
 
 class AudioShaper:
@@ -55,14 +52,13 @@ class AudioShaper:
         self._resampler: AudioResampler | None = None
         self._seen: tuple[str, str, int] | None = None
 
-    def shape(self, frame: av.AudioFrame, copies: int) -> list[list[av.AudioFrame]]:
-        """For each copy the frames that are complete now: none, one or several of 20 ms."""
+    def shape(self, frame: av.AudioFrame) -> list[av.AudioFrame]:
+        """The frames that are complete now: none, one or several of 20 ms."""
         seen = (frame.format.name, frame.layout.name, frame.sample_rate)
         if self._resampler is None or seen != self._seen:
             self._seen = seen
             self._resampler = AudioResampler(format="s16", layout="stereo", rate=AUDIO_CLOCK, frame_size=SAMPLES)
-        shaped = self._resampler.resample(frame)
-        return [shaped, *([_copy_audio(each) for each in shaped] for _ in range(copies - 1))]
+        return self._resampler.resample(frame)
 
 
 def _copy(frame: av.VideoFrame) -> av.VideoFrame:
@@ -74,12 +70,4 @@ def _copy(frame: av.VideoFrame) -> av.VideoFrame:
             pixels, line, gap = memoryview(source), source.line_size, bytes(to.line_size - to.width)
             rows = (pixels[row * line : row * line + to.width] for row in range(to.height))
             to.update(b"".join(part for row in rows for part in (row, gap)))
-    return copy
-
-
-def _copy_audio(frame: av.AudioFrame) -> av.AudioFrame:
-    copy = av.AudioFrame(frame.format.name, frame.layout.name, frame.samples)
-    for to, source in zip(copy.planes, frame.planes, strict=True):
-        to.update(bytes(source)[: to.buffer_size].ljust(to.buffer_size, b"\0"))
-    copy.pts, copy.time_base, copy.sample_rate = frame.pts, frame.time_base, frame.sample_rate
     return copy

@@ -7,6 +7,7 @@ from typing import Any
 
 import anyio
 
+from metered_anyio.encoding import Encoding
 from metered_anyio.logger import ContainedLogger, Logger
 from metered_anyio.rtc.channels import EngineChannel
 from metered_anyio.rtc.crossing import Crossing
@@ -62,9 +63,9 @@ class Front:
     async def work(self, work: Work) -> Any:
         return await self._crossing.call(lambda: self._workshop.work(work))
 
-    def offer_track(self, key: int, track: LocalSource) -> None:
+    def offer_track(self, key: int, track: LocalSource, encoding: Encoding) -> None:
         self._ended.discard(key)
-        self._crossing.to_engine(self._workshop.offer, key, track)
+        self._crossing.to_engine(self._workshop.offer, key, track, encoding)
 
     def withdraw_track(self, key: int) -> None:
         self._ended.discard(key)

@@ -9,6 +9,7 @@ from aiortc import RTCPeerConnection
 
 from metered_anyio.rtc import private, private_ice, private_sctp
 from metered_anyio.rtc.engine import CandidateStats, ConnectionStats, TrackStats
+from metered_anyio.rtc.outlet import Outlet
 from metered_anyio.rtc.remote_track import RemoteTrack
 from metered_anyio.rtc.senders import Senders
 
@@ -67,17 +68,18 @@ class Meter:
             tracks=tuple(tracks),
         )
 
-    async def _sent(self, transceiver: Any, key: int, outlet: Any, now: float) -> TrackStats:
+    async def _sent(self, transceiver: Any, key: int, outlet: Outlet, now: float) -> TrackStats:
         report = await transceiver.sender.getStats()
         own = _of_type(report, "outbound-rtp")
         remote = _of_type(report, "remote-inbound-rtp")
         size = 0 if own is None else own.bytesSent
+        manner = None if outlet.feed is None else outlet.feed.source.manner(outlet)
         return TrackStats(
             kind=transceiver.kind,
             direction="send",
             mid=transceiver.mid,
             key=key,
-            codec=_codec(transceiver),
+            codec=outlet.codec or _codec(transceiver),
             frames=outlet.frames,
             frames_dropped=outlet.frames_dropped,
             packets=0 if own is None else own.packetsSent,
@@ -86,6 +88,11 @@ class Meter:
             jitter=None if remote is None else remote.jitter / _clock(transceiver),
             round_trip_time=None if remote is None else remote.roundTripTime,
             bitrate=self._bitrate(transceiver.sender, size, now),
+            key_frames=outlet.key_frames,
+            encoder=None if manner is None else manner.encoder,
+            target_bitrate=None if manner is None else manner.target_bitrate,
+            shared=manner is not None and manner.shared,
+            passthrough=manner is not None and manner.passthrough,
         )
 
     async def _received(self, transceiver: Any, number: int, track: RemoteTrack, now: float) -> TrackStats:

@@ -1,6 +1,7 @@
 """Everything of aiortc that is not its public API, and why we go there. Nobody else does.
 
-What is below a connection has files of its own: `private_ice` (aioice), `private_sctp` (data channels).
+What is below a connection has files of its own: `private_ice` (aioice), `private_sctp` (data channels), and so has
+what sends packets: `private_sending`.
 
 aiortc does not let an application place its tracks, choose payload types, gather in the background or decode into
 a bound. Each function here reaches for one such thing. `missing()` tells which names are not there (any more); a test
@@ -13,17 +14,19 @@ import asyncio
 import queue
 import threading
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from aiortc import RTCBundlePolicy, RTCConfiguration, RTCIceServer, RTCPeerConnection
-from aiortc.codecs import CODECS, HEADER_EXTENSIONS, is_rtx
+from aiortc.codecs import CODECS, HEADER_EXTENSIONS, get_capabilities, is_rtx
+from aiortc.codecs import get_encoder as aiortc_encoder
 from aiortc.rtcicetransport import candidate_from_aioice, connection_kwargs
 from aiortc.rtcpeerconnection import find_common_codecs
 from aiortc.rtcrtpreceiver import RemoteStreamTrack
 from aiortc.sdp import SessionDescription, candidate_from_sdp, candidate_to_sdp
 
-from metered_anyio.rtc import private_ice, private_sctp
+from metered_anyio.rtc import private_ice, private_sctp, private_sending
+from metered_anyio.rtc.packing import is_h264_key_frame, is_vp8_key_frame
 from metered_anyio.rtc.private_ice import IceConnection
 
 __all__ = [
@@ -43,6 +46,9 @@ _SENDER: Final = "_RTCRtpSender__"
 _RECEIVER: Final = "_RTCRtpReceiver__"
 _DTLS: Final = "_RTCDtlsTransport__"
 _ICE: Final = "_RTCIceTransport__"
+
+BASELINE: Final = "42e01f"
+"""H.264 in the profile that every browser has an encoder and a decoder for: Constrained Baseline (RFC 6184)."""
 
 UNREADABLE: Final = (ValueError, AssertionError, LookupError, AttributeError, TypeError, StopIteration, RuntimeError)
 """What aiortc's parser raises for what it cannot read."""
@@ -212,39 +218,28 @@ def set_msid(sender: Any, stream_id: str | None, track_id: str) -> None:
     sender._track_id = track_id
 
 
-def ask_key_frame(sender: Any) -> None:
-    """Make the next picture a complete one."""
-    sender._send_keyframe()
+def get_encoder(codec: str) -> Any:
+    """aiortc's encoder for a codec, by its name."""
+    known = (each for codecs in CODECS.values() for each in codecs)
+    return aiortc_encoder(next(each for each in known if each.name == codec))
 
 
-def encode_in(sender: Any, executor: Executor, failed: Callable[[Exception], None]) -> None:
-    """Encode in threads of ours. The loop's default ones would outlive us, and might be busy with other things.
+def prefer(transceiver: Any, codec: str) -> None:
+    """Put a codec first, in what is offered and in what was negotiated already.
 
-    A frame that the encoder refuses is left out; in aiortc it is the last one that is ever sent.
+    aiortc's `setCodecPreferences` counts for offers, and for answers only before it has read the offer.
     """
-
-    def refused(error: Exception) -> None:
-        # It may be half open, and libvpx crashes when such a one is opened again.
-        setattr(sender, _SENDER + "encoder", None)
-        ask_key_frame(sender)
-        failed(error)
-
-    setattr(sender, _SENDER + "loop", _EncoderLoop(executor, refused))
+    transceiver._preferred_codecs = sorted(
+        get_capabilities(transceiver.kind).codecs,
+        key=lambda each: (each.name != codec, each.parameters.get("profile-level-id", BASELINE) != BASELINE),
+    )
+    transceiver._codecs = reordered(transceiver._codecs, codec)
 
 
-class _EncoderLoop:
-    """What a sender uses its loop for."""
-
-    def __init__(self, executor: Executor, refused: Callable[[Exception], None]) -> None:
-        self._executor = executor
-        self._refused = refused
-
-    async def run_in_executor(self, _: None, encode: Callable[..., Any], *args: Any) -> Any:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, encode, *args)
-        except Exception as error:
-            self._refused(error)
-            return [], 0  # nothing to send
+def reordered(codecs: Sequence[Any], codec: str) -> list[Any]:
+    """What was negotiated, with a codec first, each with its way of sending packets once more."""
+    first = {each.payloadType for each in codecs if each.name == codec}
+    return sorted(codecs, key=lambda each: each.payloadType not in first and each.parameters.get("apt") not in first)
 
 
 # --- receivers ---
@@ -308,16 +303,7 @@ class _DecoderQueue(queue.Queue[Any]):
         self.put(None)
 
 
-def _is_vp8_key_frame(data: bytes) -> bool:
-    return len(data) > 0 and not data[0] & 1  # RFC 6386 section 9.1
-
-
-def _is_h264_key_frame(data: bytes) -> bool:
-    # An IDR picture, behind any parameter sets (ITU-T H.264, table 7-1).
-    return any(unit and unit[0] & 0x1F == 5 for unit in data.split(b"\0\0\0\1"))
-
-
-_KEY_FRAMES: Final[dict[str, Callable[[bytes], bool]]] = {"VP8": _is_vp8_key_frame, "H264": _is_h264_key_frame}
+_KEY_FRAMES: Final[dict[str, Callable[[bytes], bool]]] = {"VP8": is_vp8_key_frame, "H264": is_h264_key_frame}
 _ASK_EVERY: Final = 10  # frames
 
 
@@ -376,7 +362,7 @@ def route_by_mid(dtls: Any, arrived: Callable[[Any, Any], None]) -> None:
 
 def contain(dtls: Any, sctp: Any | None, failed: Callable[[Exception], None]) -> None:
     """A packet that cannot be read is dropped. In aiortc it ends the connection, with a traceback in the log."""
-    for owner, names in ((dtls, ("_handle_rtp_data", "_handle_rtcp_data")), (sctp, ("_handle_data",))):
+    for owner, names in ((dtls, ("_handle_rtp_data", "_handle_rtcp_data", "_send_rtp")), (sctp, ("_handle_data",))):
         for name in names:
             if owner is not None and name not in vars(owner):
                 setattr(owner, name, _contained(getattr(owner, name), failed))
@@ -453,7 +439,7 @@ async def missing() -> list[str]:
         owners = {
             "peer connection": (pc, [_PC + name for name in _PC_NAMES]),
             "transceiver": (transceiver, _TRANSCEIVER_NAMES),
-            "sender": (transceiver.sender, [*_SENDER_NAMES, *(_SENDER + n for n in _HIDDEN_IN_SENDER)]),
+            "sender": (transceiver.sender, [*_SENDER_NAMES, *(_SENDER + name for name in _HIDDEN_IN_SENDER)]),
             "receiver": (transceiver.receiver, [*_RECEIVER_NAMES, *(_RECEIVER + name for name in _HIDDEN_IN_RECEIVER)]),
             "remote track": (RemoteStreamTrack("video"), ["_queue"]),
             "DTLS": (
@@ -482,11 +468,11 @@ _PC_NAMES: Final = (
     *("sctp_mline_index", "isClosed", "transceivers"),
 )
 _TRANSCEIVER_NAMES: Final = (
-    *("_offerDirection", "_codecs", "_headerExtensions", "_bundled"),
+    *("_offerDirection", "_codecs", "_preferred_codecs", "_headerExtensions", "_bundled"),
     *("_get_mline_index", "_set_mline_index"),
 )
-_SENDER_NAMES: Final = ("_stream_id", "_track_id", "_send_keyframe")
-_HIDDEN_IN_SENDER: Final = ("loop", "encoder", "rtp_task", "rtcp_task")
+_SENDER_NAMES: Final = ("_stream_id", "_track_id", "_enabled", *private_sending.NAMES)
+_HIDDEN_IN_SENDER: Final = ("rtp_task", "rtcp_task", *private_sending.HIDDEN)
 _RECEIVER_NAMES: Final = ("_handle_rtcp_packet", "_handle_disconnect")
 _HIDDEN_IN_RECEIVER: Final = (
     "decoder_queue",
@@ -495,4 +481,4 @@ _HIDDEN_IN_RECEIVER: Final = (
     "rtcp_task",
     "remote_bitrate_estimator",
 )
-_DTLS_NAMES: Final = ("_role", "_task", "_rtp_router", "_handle_rtp_data", "_handle_rtcp_data")
+_DTLS_NAMES: Final = ("_role", "_task", "_rtp_router", "_handle_rtp_data", "_handle_rtcp_data", "_send_rtp")

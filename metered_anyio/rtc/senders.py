@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from concurrent.futures import Executor
 from typing import Any, Final
 
 from aiortc import RTCPeerConnection
 
 from metered_anyio.logger import ContainedLogger
-from metered_anyio.rtc import private
-from metered_anyio.rtc.fanout import FanOut, Outlet
+from metered_anyio.rtc import private, private_sending
+from metered_anyio.rtc.outlet import Feed, Outlet
 from metered_proto.errors import PeerConnectionError
 from metered_proto.rtc.words import LocalTrack
 
@@ -19,22 +18,19 @@ RESTING: Final = 32
 
 
 class Place:
-    """A section that sends, or may send again: a transceiver and what its sender reads."""
+    """A section that sends, or may send again: a transceiver and what its sender sends."""
 
-    __slots__ = ("_logger", "key", "outlet", "refusals", "transceiver")
+    __slots__ = ("_logger", "key", "outlet", "transceiver")
 
     def __init__(self, transceiver: Any, outlet: Outlet, logger: ContainedLogger) -> None:
         self.transceiver = transceiver
         self.outlet = outlet
         self.key: int | None = None
-        self.refusals = 0
         self._logger = logger
 
-    def refused(self, error: Exception) -> None:
-        """The encoder could not take a frame."""
-        self.refusals += 1
-        if self.refusals == 1:
-            self._logger.warning("a frame cannot be encoded", {"error": type(error).__name__})
+    def failed(self, error: Exception) -> None:
+        """The sender has stopped for good."""
+        self._logger.error("a track cannot be sent any more", {"error": type(error).__name__})
 
 
 class Senders:
@@ -43,12 +39,10 @@ class Senders:
     def __init__(
         self,
         pc: RTCPeerConnection,
-        executor: Executor,
-        source_of: Callable[[int], FanOut | None],
+        source_of: Callable[[int], Feed | None],
         logger: ContainedLogger,
     ) -> None:
         self._pc = pc
-        self._executor = executor
         self._source_of = source_of
         self._logger = logger
         self._places: list[Place] = []
@@ -169,15 +163,17 @@ class Senders:
 
     def _new(self, transceiver: Any) -> Place:
         place = Place(transceiver, Outlet(transceiver.kind), self._logger)
-        transceiver.sender.replaceTrack(place.outlet)
-        private.encode_in(transceiver.sender, self._executor, place.refused)
+        private_sending.send_from(transceiver.sender, place.outlet, place.failed)
         self._places.append(place)
         return place
 
     def _send(self, place: Place, track: LocalTrack) -> None:
         place.key = track.key
-        place.outlet.feed_from(self._source_of(track.key))
-        private.ask_key_frame(place.transceiver.sender)
+        feed = self._source_of(track.key)
+        place.outlet.feed_from(feed)
+        wanted = None if feed is None else feed.encoding.codec or feed.source.codec
+        if wanted is not None:
+            private.prefer(place.transceiver, wanted)
         private.set_msid(place.transceiver.sender, track.stream_id, track.track_id)
         if place.transceiver.direction in _NOT_SENDING:
             place.transceiver.direction = "sendrecv" if place.transceiver.direction == "recvonly" else "sendonly"

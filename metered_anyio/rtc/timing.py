@@ -1,9 +1,9 @@
-"""What time a frame has: how fast a source may be read (`Pace`), and what its sender says (`Timeline`)."""
+"""What time a frame has: how fast a source may be read (`Pace`), what its sender says (`Timeline`), and how many there
+may be (`Cap`)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from fractions import Fraction
 from typing import Any, Final
 
 VIDEO_CLOCK: Final = 90_000
@@ -79,9 +79,9 @@ class Timeline:
         """What follows comes from elsewhere."""
         self._offset = None
 
-    def place(self, item: Any) -> None:
-        """Give a frame or packet its time, in the time base of the clock."""
-        own = None if item.pts is None or item.time_base is None else _ticks(item.pts, item.time_base, self._clock)
+    def stamp(self, pts: int | None, time_base: Any) -> int:
+        """The time of a frame, in units of the clock, from what its source says."""
+        own = None if pts is None or time_base is None else _ticks(pts, time_base, self._clock)
         if self._last is None:
             self._began = self._now()
             at = 0
@@ -95,7 +95,25 @@ class Timeline:
                     at = told
         self._offset = None if own is None else at - own
         self._last = at
-        item.pts, item.time_base = at, Fraction(1, self._clock)
+        return at
+
+
+class Cap:
+    """Lets through no more than `fps` frames a second, evenly. `clock` is in Hz."""
+
+    __slots__ = ("_due", "_step")
+
+    def __init__(self, fps: float, clock: int) -> None:
+        self._step = clock / fps
+        self._due: float | None = None
+
+    def lets_through(self, at: int) -> bool:
+        """Whether the frame at this time may pass. Times grow."""
+        if self._due is not None and at < self._due - self._step * 0.1:
+            return False
+        late = self._due is None or at - self._due > self._step
+        self._due = at + self._step if late or self._due is None else self._due + self._step
+        return True
 
 
 def _ticks(pts: int, time_base: Any, clock: int) -> int:

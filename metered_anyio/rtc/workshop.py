@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
+from metered_anyio.encoding import Encoding
 from metered_anyio.logger import ContainedLogger
 from metered_anyio.rtc import private, private_sctp
 from metered_anyio.rtc.channels import EngineChannel
@@ -15,6 +16,7 @@ from metered_anyio.rtc.connection import Connection
 from metered_anyio.rtc.crossing import Crossing
 from metered_anyio.rtc.engine import ConnectionStats, LocalSource
 from metered_anyio.rtc.fanout import FanOut
+from metered_anyio.rtc.outlet import Feed
 from metered_anyio.rtc.remote_track import RemoteTrack
 from metered_proto.errors import PeerConnectionError
 from metered_proto.facts import Fact
@@ -68,6 +70,7 @@ class Workshop:
         self._closing: set[asyncio.Task[None]] = set()
         self._executor = ThreadPoolExecutor(ENCODERS, "metered-encoder")
         self._sources: dict[int, FanOut] = {}
+        self._feeds: dict[int, Feed] = {}
         self._channels = 0
         # Which track was sent in which section, by the remote's description of it: see `MakeOffer.like`.
         self._remembered: dict[str, dict[str, int]] = {}
@@ -118,9 +121,7 @@ class Workshop:
     def open(self, order: OpenConnection) -> None:
         """Make a connection."""
         try:
-            connection = Connection(
-                order, self._executor, self._sources.get, self._report, self._channel_came, self._logger
-            )
+            connection = Connection(order, self._feeds.get, self._report, self._channel_came, self._logger)
         except Exception as error:
             # Whoever orders something of it will hear that it is not there.
             self._logger.error("a connection could not be made", {"error": type(error).__name__})
@@ -162,18 +163,21 @@ class Workshop:
 
     # --- sources ---
 
-    def offer(self, key: int, track: LocalSource) -> None:
-        """There is a source to send."""
+    def offer(self, key: int, track: LocalSource, encoding: Encoding) -> None:
+        """There is a source to send, and how."""
         self.withdraw(key)
         # A track that is sent twice is still read once.
-        shared = next((each for each in self._sources.values() if each.source is track), None)
-        self._sources[key] = shared or FanOut(track, self._executor, self._logger, lambda: self._source_ended(track))
+        shared = next((source for source in self._sources.values() if source.source is track), None)
+        source = shared or FanOut(track, self._executor, self._logger, lambda: self._source_ended(track))
+        self._sources[key] = source
+        self._feeds[key] = Feed(source, encoding)
 
     def withdraw(self, key: int) -> None:
         """There is no more."""
         source = self._sources.pop(key, None)
         if source is None:
             return
+        del self._feeds[key]
         for connection in self._connections.values():
             connection.withdraw(key)
         if source not in self._sources.values():
@@ -201,6 +205,7 @@ class Workshop:
         for source in self._sources.values():
             source.close()
         self._sources.clear()
+        self._feeds.clear()
         try:
             if self._closing:
                 await asyncio.wait(self._closing, timeout=PATIENCE)

@@ -11,6 +11,7 @@ from adapter_kit import KEY, QUICK, SECRET, until
 from channel_kit import ScriptedHandle
 
 from metered_anyio import Event, MeteredPeer, RemotePeer
+from metered_anyio.encoding import Encoding
 from metered_anyio.relay import RelayServer
 from metered_proto.errors import MeteredRealtimeError
 from metered_proto.orders import Order
@@ -119,6 +120,7 @@ class ScriptedEngine:
         self.orders: list[Order] = []
         self.works: list[Work] = []
         self.sources: dict[int, Any] = {}
+        self.encodings: dict[int, Encoding] = {}
         self.tracks: dict[int, ScriptedTrack] = {}
         self.channels: dict[int, ScriptedHandle] = {}
         self.failures: dict[type[Work], Exception] = {}
@@ -153,8 +155,9 @@ class ScriptedEngine:
             case _:
                 raise MeteredRealtimeError("what is that?")
 
-    def offer_track(self, key: int, track: Any) -> None:
+    def offer_track(self, key: int, track: Any, encoding: Encoding) -> None:
         self.sources[key] = track
+        self.encodings[key] = encoding
 
     def withdraw_track(self, key: int) -> None:
         del self.sources[key]

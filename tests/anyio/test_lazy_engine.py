@@ -14,6 +14,7 @@ from room_kit import ScriptedEngine, ScriptedTrack
 
 from metered_anyio import NoopLogger, WebRtcMissingError, lazy_engine
 from metered_anyio.backend import current_backend
+from metered_anyio.encoding import Encoding
 from metered_anyio.lazy_engine import LazyEngine
 from metered_anyio.logger import ContainedLogger
 from metered_proto.rtc.words import CloseConnection, CountReceived, MakeOffer, OpenConnection
@@ -94,8 +95,8 @@ async def test_loading_ahead_makes_no_engine(imports: Imports) -> None:
 async def test_what_comes_meanwhile_is_done_in_order(imports: Imports) -> None:
     engine, made, _ = make_lazy()
     source = ScriptedTrack()
-    engine.offer_track(1, source)
-    engine.offer_track(2, source)
+    engine.offer_track(1, source, Encoding())
+    engine.offer_track(2, source, Encoding())
     engine.withdraw_track(2)
     order(engine, OpenConnection(-1, ()))
     results: list[Any] = []
@@ -117,7 +118,7 @@ async def test_what_comes_meanwhile_is_done_in_order(imports: Imports) -> None:
     assert made[0].orders[2:] == [OpenConnection(-2, ())]
     engine.withdraw_track(1)
     engine.withdraw_track(1)
-    engine.offer_track(3, source)
+    engine.offer_track(3, source, Encoding())
     assert made[0].sources == {3: source}
     await engine.aclose()
     assert made[0].closed

@@ -14,6 +14,7 @@ import av
 from aiortc import MediaStreamTrack
 from aiortc.mediastreams import MediaStreamError
 
+from metered_anyio.encoding import Encoding
 from metered_anyio.logger import NoopLogger
 from metered_anyio.rtc.aio_engine import AioEngine
 from metered_proto.events import IceServer
@@ -147,9 +148,15 @@ class Side:
         self.order(OpenConnection(self.pc, servers, relay_only))
         return self.pc
 
-    def add(self, source: Any, stream: str | None = "s", metadata: dict[str, Any] | None = None) -> LocalTrack:
+    def add(
+        self,
+        source: Any,
+        stream: str | None = "s",
+        metadata: dict[str, Any] | None = None,
+        encoding: Encoding | None = None,
+    ) -> LocalTrack:
         key = next(self._numbers)
-        self.engine.offer_track(key, source)
+        self.engine.offer_track(key, source, encoding or Encoding())
         track = LocalTrack(key, source.kind, source.id, stream, metadata)
         self.tracks.append(track)
         return track

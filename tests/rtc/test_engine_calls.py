@@ -6,9 +6,9 @@ from typing import Any
 
 import anyio
 import pytest
-from aiortc.codecs.vpx import Vp8Encoder
 from rtc_kit import PATIENCE, Picture, Side, Tone, negotiate, shade_of, two_sides
 
+from metered_anyio.rtc.encoders import VideoEncoder
 from metered_proto.errors import PeerConnectionError
 from metered_proto.rtc.words import CloseConnection, CountReceived, MakeAnswer, MakeOffer, SwapSender, TakeAnswer
 from metered_proto.wire.sdp import read_sdp, track_for_mid
@@ -88,23 +88,23 @@ class TestSilence:
 
 class TestAPictureThatTheEncoderRefuses:
     async def test_is_left_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        encoders: list[Any] = []
-        encode = Vp8Encoder.encode
+        contexts: list[Any] = []
+        begin = VideoEncoder._open
 
-        def refuse(encoder: Vp8Encoder, frame: Any, force_keyframe: bool = False) -> Any:
-            if len(encoders) < 3:
-                encoders.append(encoder)
-                raise ValueError(frame)
-            return encode(encoder, frame, force_keyframe)
+        def refuse(encoder: VideoEncoder, *args: Any) -> Any:
+            if len(contexts) < 3:
+                contexts.append(begin(encoder, *args))
+                raise ValueError(args)
+            return begin(encoder, *args)
 
-        monkeypatch.setattr(Vp8Encoder, "encode", refuse)
+        monkeypatch.setattr(VideoEncoder, "_open", refuse)
         async with two_sides() as (a, b):
             a.add(Picture(90, fps=60))
             await negotiate(a, b)
             with anyio.fail_after(PATIENCE):
                 for _ in range(10):
                     assert await shade(b, "0") == pytest.approx(90, abs=6)
-        assert len({id(encoder) for encoder in encoders}) == 3  # none is used again
+        assert len({id(context) for context in contexts}) == 3  # none is used again
 
 
 class TestTracks:

@@ -15,6 +15,7 @@ from aiortc.mediastreams import MediaStreamError
 from rtc_kit import Picture, Side, negotiate, shade_of, two_sides
 
 from metered_anyio.backend import current_backend
+from metered_anyio.encoding import Encoding
 from metered_anyio.logger import NoopLogger
 from metered_anyio.rtc.thread_engine import ThreadEngine
 from metered_proto.errors import PeerConnectionError
@@ -139,7 +140,7 @@ async def test_nothing_is_started_for_nothing() -> None:
 
 async def test_a_closed_engine_says_so() -> None:
     engine = ThreadEngine(lambda _: None, NoopLogger(), current_backend())
-    engine.offer_track(1, Picture())
+    engine.offer_track(1, Picture(), Encoding())
     await engine.aclose()
     await engine.aclose()
     engine.withdraw_track(1)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from metered_anyio.rtc.timing import AHEAD, LATE, LEAP, VIDEO_CLOCK, Pace, Timeline
+from metered_anyio.rtc.timing import AHEAD, LATE, LEAP, VIDEO_CLOCK, Cap, Pace, Timeline
 
 
 class TestTheTimeOfASender:
@@ -24,10 +24,7 @@ class TestTheTimeOfASender:
             if own is None:
                 timeline.cut()
                 continue
-            item: Any = SimpleNamespace(pts=None if own < 0 else round(own * 1000), time_base=Fraction(1, 1000))
-            timeline.place(item)
-            assert item.time_base == Fraction(1, VIDEO_CLOCK)
-            out.append(item.pts // 90)
+            out.append(timeline.stamp(None if own < 0 else round(own * 1000), Fraction(1, 1000)) // 90)
         return out
 
     def test_begins_at_zero_and_follows_the_source(self) -> None:
@@ -96,3 +93,18 @@ class TestThePaceOfASource:
     def test_sound_without_a_time_lasts_as_long_as_it_does(self) -> None:
         came = self.read(((None, 0) for _ in range(500)), samples=960, sample_rate=48_000)
         assert came[-1] == pytest.approx(10 - AHEAD, abs=0.1)
+
+
+class TestACap:
+    @pytest.mark.parametrize(
+        ("fps", "cap", "expected"), [(30, 30, 90), (30, 15, 45), (30, 10, 30), (30, 20, 60), (15, 30, 45), (60, 24, 72)]
+    )
+    def test_lets_through_so_many_a_second(self, fps: int, cap: int, expected: int) -> None:
+        gate = Cap(cap, VIDEO_CLOCK)
+        passed = sum(gate.lets_through(number * VIDEO_CLOCK // fps) for number in range(3 * fps))
+        assert passed == pytest.approx(expected, abs=2)
+
+    def test_does_not_make_up_for_a_pause(self) -> None:
+        gate = Cap(10, 1000)
+        times = [0, 50, 100, 5000, 5050, 5100, 5150, 5200]
+        assert [at for at in times if gate.lets_through(at)] == [0, 100, 5000, 5100, 5200]
