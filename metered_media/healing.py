@@ -8,7 +8,7 @@ from typing import Final
 from metered_proto.entropy import Entropy
 
 FIRST: Final = 0.25
-LONGEST: Final = 1.5
+LONGEST: Final = 1.0
 """Seconds between two tries: the first, and the most. Something that is back is noticed soon."""
 
 DENIED: Final = 15.0

@@ -50,10 +50,14 @@ class Lane:
         self._whole = False  # what is kept begins with a key frame
         self._resting = True  # nothing was given since, so the decoder has a gap
         self._waited = 0
+        self._alone = False
         self._sent: float | None = None
         rate = getattr(stream, "average_rate", None) or getattr(stream, "guessed_rate", None) if self._video else None
         self._usual = float(1 / rate) if rate and 1 <= rate <= 1000 else 1 / 30
         if self._video:
+            codec = self._decoder.codec
+            # Pictures that need no others may be begun with anywhere. FFmpeg marks not all of them as key frames.
+            self._alone = codec.intra_only or codec.name == "wrapped_avframe"
             # Threads that take a frame each would hold as many back.
             self._decoder.thread_type = "SLICE"
             if live:
@@ -80,7 +84,7 @@ class Lane:
     def _keep(self, packet: Any) -> None:
         if not self._video:
             return
-        if packet.is_keyframe:
+        if packet.is_keyframe or self._alone:
             self._forget()
             self._whole = True
         if self._whole:

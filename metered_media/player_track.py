@@ -120,7 +120,11 @@ class PlayerTrack(FrameTrack):
     async def _next(self) -> Any:
         while True:
             item = await self._item()
-            if item == "lost":
+            if item is None:
+                stand_in = self._stand_in()
+                if stand_in is not None:
+                    return self._give(Timed(stand_in, self._reader.elapsed()))
+            elif item == "lost":
                 self._away = True
             elif item == "last":
                 self.end()
@@ -136,18 +140,17 @@ class PlayerTrack(FrameTrack):
                 raise MediaStreamError
 
     async def _item(self) -> Any:
+        """What is next; None if there is a gap to be filled."""
         if self._held:
             return self._held.popleft()
         item: Any = None
         if self._away and self.kind == "video" and self._placeholder is not None:
             with anyio.move_on_after(REPEATED):
                 item = await self._take()
-            if item is None:
-                stand_in = self._stand_in()
-                return await self._item() if stand_in is None else Timed(stand_in, self._reader.elapsed())
         else:
             item = await self._take()
-        self._reader.taken(self)
+        if item is not None:
+            self._reader.taken(self)
         return item
 
     async def _take(self) -> Any:

@@ -24,8 +24,9 @@ Placeholder: TypeAlias = Literal["last", "black"] | av.VideoFrame | None
 TRANSPORTS: Final = ("tcp", "udp", "udp_multicast", "http")
 PROTOCOLS: Final = ("rtsp", "rtsps", "http", "https")
 
-_PROMPT: Final = {"fflags": "nobuffer", "analyzeduration": "2000000", "max_delay": "100000"}
-"""What keeps FFmpeg from collecting before it gives anything."""
+_PROMPT: Final = {"analyzeduration": "2000000", "max_delay": "100000", "fpsprobesize": "0"}
+"""What keeps FFmpeg from collecting before it gives anything. What it has seen when it is open is not thrown away: the
+first key frame is in it, and the next may be seconds away."""
 
 
 def from_rtsp(
