@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from metered_media.recorder import record as record
     from metered_media.rtsp import from_rtsp as from_rtsp
     from metered_media.rtsp import open_rtsp as open_rtsp
-    from metered_media.snapshot import Snapshot as Snapshot
-    from metered_media.snapshot import snapshot as snapshot
+    from metered_media.snapshots import Snapshot as Snapshot
+    from metered_media.snapshots import snapshot as snapshot
     from metered_media.video_source import VideoSource as VideoSource
 
 _HOME: Final = {
@@ -61,7 +61,7 @@ _HOME: Final = {
     "RecordingError": "errors",
     "RecordingFinished": "events",
     "RecordingProgress": "events",
-    "Snapshot": "snapshot",
+    "Snapshot": "snapshots",
     "SnapshotError": "errors",
     "SourceEnded": "events",
     "SourceLost": "events",
@@ -83,7 +83,7 @@ _HOME: Final = {
     "open_screen": "capture",
     "record": "recorder",
     "screen_share": "capture",
-    "snapshot": "snapshot",
+    "snapshot": "snapshots",
 }
 """The module of each public name."""
 
