@@ -23,6 +23,10 @@ class EngineError(Exception):
     """A connection could not do it."""
 
 
+class MadeToFailError(EngineError):
+    """It could have done it, had it not been made to fail."""
+
+
 class Section(msgspec.Struct):
     """A media section of one connection, from our side."""
 

@@ -19,8 +19,8 @@ from metered_proto.client.requests import AnswerRequests, Request, reply
 from metered_proto.client.session import ClientSession
 from metered_proto.entropy import Entropy
 from metered_proto.errors import SignallingError
-from metered_proto.events import Connected, RequestReceived, StateChange
-from metered_proto.facts import Asked, EffectDone, Fact, Woken
+from metered_proto.events import Connected, Presence, RequestReceived, StateChange
+from metered_proto.facts import Asked, EffectDone, Fact, Withdrawn, Woken
 from metered_proto.machine import SECOND, Deadline, Machine, Micros
 from metered_proto.orders import (
     Abandon,
@@ -74,7 +74,7 @@ from metered_proto.rtc.words import (
     TrackSeen,
 )
 from metered_proto.settings import ClientSettings, ReconnectOptions
-from metered_proto.sim.connections import EngineError, SimConnection
+from metered_proto.sim.connections import EngineError, MadeToFailError, SimConnection
 from metered_proto.sim.paths import Socket
 from metered_proto.sim.plan import (
     AsksPeer,
@@ -261,8 +261,9 @@ class RelayHost(Host):
 class Application(Host):
     """A host with links to the relay, tokens, and an application on top."""
 
-    def __init__(self, world: World, name: str, machine: Machine, number: int, *, lifetime: int) -> None:
+    def __init__(self, world: World, name: str, machine: Machine, number: int, *, known_as: str, lifetime: int) -> None:
         super().__init__(world, name, machine)
+        self.known_as = known_as
         self.address = f"192.0.2.{number}"
         self.told: list[Any] = []
         self.answers: dict[int, Answer] = {}
@@ -324,7 +325,7 @@ class Application(Host):
                     socket.host_closes(code, reason, abort=abort)
             case Begin(effect, FetchToken()):
                 self._effects[effect] = None
-                self.world.fetch_token(self.name, self._lifetime, lambda done: self._token(effect, done))
+                self.world.fetch_token(self.known_as, self._lifetime, lambda done: self._token(effect, done))
             case Abandon(effect) if effect in self._effects:
                 del self._effects[effect]
             case Note():
@@ -405,10 +406,12 @@ class ClientHost(Application):
         machine = ClientSession(
             settings, entropy, outbox=self.outbox, deduplicator=Deduplicator() if spec.deduplicates else None
         )
-        super().__init__(world, spec.name, machine, number, lifetime=spec.token_lifetime)
+        super().__init__(world, spec.name, machine, number, known_as=spec.name, lifetime=spec.token_lifetime)
         self.settings = settings
         self.wishes: dict[str, None] = dict.fromkeys(spec.subscribes)
         """What the application wants to listen to."""
+        self.present: dict[str, dict[str, None]] = {}
+        """Who is in each channel, as far as the application was told."""
         self.published = 0
         self.enqueued: dict[int, int] = {}
         """The numbers of messages by the op of their enqueueing."""
@@ -450,6 +453,12 @@ class ClientHost(Application):
         match event:
             case Connected():
                 self._connects += 1
+                self.present.clear()
+            case Presence(channel, joined, left):
+                there = self.present.setdefault(channel, {})
+                there.update(dict.fromkeys(peer.peer_id for peer in joined))
+                for peer in left:
+                    there.pop(peer.peer_id, None)
             case RequestReceived(_, _, data):
                 self.world.after(0, lambda: self.tell_answer(event, data))
             case _:
@@ -482,7 +491,16 @@ class ClientHost(Application):
         if through == "outbox":
             self._enqueue(channel, data)
         else:
-            self.ask(Publish.of(channel, data, ack=through == "ack"))
+            self._impatiently(self.ask(Publish.of(channel, data, ack=through == "ack")))
+
+    def _impatiently(self, op: int) -> None:
+        """The application does not wait for ever."""
+        if self.spec.patience is not None:
+            self.world.after(self.spec.patience, lambda: self._withdraw(op))
+
+    def _withdraw(self, op: int) -> None:
+        if op not in self.answers and not self.is_asleep:
+            self.tell(Withdrawn(op))
 
     def _enqueue(self, channel: str, data: dict[str, Any]) -> None:
         assert self.outbox is not None, "there is no outbox"
@@ -503,7 +521,7 @@ class ClientHost(Application):
 
     def _question(self, peer: str, timeout: float) -> None:
         self.published += 1
-        self.ask(Request.of(peer, {"n": self.published}, timeout))
+        self._impatiently(self.ask(Request.of(peer, {"n": self.published}, timeout)))
 
     def close(self) -> None:
         """Close for good."""
@@ -520,15 +538,22 @@ class PeerHost(Application):
         self.spec, self.seed = spec, seed
         client = ClientSettings(api_key=None if spec.tokens else world.key.key, url=URL)
         settings = RoomSettings(client=client, ice_servers=world.ice_servers)
-        super().__init__(world, spec.name, Room(settings, Entropy(seed)), number, lifetime=spec.token_lifetime)
+        super().__init__(
+            world,
+            spec.name,
+            Room(settings, Entropy(seed)),
+            number,
+            known_as=spec.known_as or spec.name,
+            lifetime=spec.token_lifetime,
+        )
         self.settings = settings
         self.connections: dict[int, SimConnection] = {}
         self.work: dict[int, deque[Begin]] = {}
         """What is under way, by connection, in order."""
         self.tracks: dict[int, int] = {}
         """The connections of received tracks."""
-        self.seen: dict[str, dict[int, None]] = {}
-        """The tracks of each member, as the application was told."""
+        self.seen: dict[str, dict[int, dict[str, Any] | None]] = {}
+        """The tracks of each member, and what was said of them, as the application was told."""
         self.mistakes: list[str] = []
         """What the machine ordered or told that makes no sense."""
         self.trickles = spec.engine == "trickles"
@@ -576,7 +601,8 @@ class PeerHost(Application):
             self.again(self._join)
 
     def _track(self, number: int, kind: Any) -> LocalTrack:
-        return LocalTrack(number, kind, f"{self.name}-track-{number}", f"{self.name}-stream-{number}")
+        metadata = {"of": self.name, "number": number}
+        return LocalTrack(number, kind, f"{self.name}-track-{number}", f"{self.name}-stream-{number}", metadata)
 
     def _say(self) -> None:
         self._said += 1
@@ -596,12 +622,13 @@ class PeerHost(Application):
                 self.seen[peer_id] = {}
             case MemberLeft(peer_id):
                 self._claim(not self.seen.pop(peer_id, {0: None}), f"a track outlived {peer_id}, or it never joined")
-            case AtPeer(peer_id, TrackSeen(number)):
+            case AtPeer(peer_id, TrackSeen(number, _, _, metadata)):
                 self._claim(number not in self.seen.get(peer_id, {}), f"a track of {peer_id} was seen twice")
-                self.seen.setdefault(peer_id, {})[number] = None
+                self.seen.setdefault(peer_id, {})[number] = metadata
             case AtPeer(peer_id, TrackGone(number)):
-                gone = self.seen.get(peer_id, {}).pop(number, 0)
-                self._claim(gone is None, f"a track of {peer_id} went that never came")
+                seen = self.seen.get(peer_id, {})
+                self._claim(number in seen, f"a track of {peer_id} went that never came")
+                seen.pop(number, None)
             case _:
                 pass
 
@@ -702,7 +729,7 @@ class PeerHost(Application):
     def _do(self, connection: SimConnection, work: Any) -> Any:
         if isinstance(work, MakeOffer | MakeAnswer) and self.fails:
             self.fails -= 1
-            raise EngineError("a fault of the engine's")
+            raise MadeToFailError("a fault of the engine's")
         match work:
             case MakeOffer():
                 return connection.offer(work)

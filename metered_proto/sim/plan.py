@@ -27,7 +27,8 @@ class Client(Word, frozen=True, kw_only=True):
     """A signalling client. It connects when the world begins, and again whenever its first connect fails.
 
     With `tokens` it is known by its name and fetches tokens that live for `token_lifetime` seconds; otherwise it has
-    a publishable key. `outbox` are its options, where it has one; `answers` makes it answer requests.
+    a publishable key. `outbox` are its options, where it has one; `answers` makes it answer requests. What waits longer
+    than `patience` for an answer is withdrawn.
     """
 
     name: str
@@ -39,11 +40,13 @@ class Client(Word, frozen=True, kw_only=True):
     answers: bool = False
     retry_first: bool = False
     inactivity_timeout: float = 60.0
+    patience: Micros | None = None
 
 
 class Peer(Word, frozen=True, kw_only=True):
     """Somebody who can be in a room.
 
+    `known_as` is its id where that is not its name: it may be the next life of another one that has died.
     `engine`: one that `gathers` says everything in its description and cannot take an offer back, as aiortc; one that
     `trickles` finds candidates after it and can, as browsers. Behind a `closed` NAT nobody gets to it but by TURN.
     """
@@ -53,6 +56,7 @@ class Peer(Word, frozen=True, kw_only=True):
     token_lifetime: int = DEFAULT_LIFETIME
     engine: Literal["gathers", "trickles"] = "gathers"
     closed_nat: bool = False
+    known_as: str | None = None
 
 
 Host: TypeAlias = Client | Peer
@@ -61,13 +65,17 @@ Host: TypeAlias = Client | Peer
 # --- what they want ---
 
 
+Through: TypeAlias = Literal["ack", "plain", "outbox"]
+"""Acknowledged, without acknowledgement, or by the outbox."""
+
+
 class Publishes(Word, frozen=True):
-    """`count` messages, one `every` so often. `through`: acknowledged, without acknowledgement, or by the outbox."""
+    """`count` messages, one `every` so often, with `size` bytes to fill them."""
 
     channel: str
     count: int = 1
     every: Micros = SECOND
-    through: Literal["ack", "plain", "outbox"] = "ack"
+    through: Through = "ack"
     size: int = 0
 
 
@@ -289,7 +297,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     hosts: tuple[Host, ...]
     script: tuple[Act, ...]
-    settles: Micros = 240 * SECOND
+    settles: Micros = 120 * SECOND
     message_rate: float | None = 100.0
     max_queue: int = 1 << 20
 

@@ -41,6 +41,7 @@ from metered_proto.sim.plan import (
     StopsTrack,
     Subscribes,
     SwapsTrack,
+    Through,
     TokensFail,
     TurnDown,
     Unsubscribes,
@@ -111,6 +112,10 @@ def _bad_relay(draw: Draw) -> Fault:
 
 def _hits(draw: Draw, names: Sequence[str], fault: Callable[[Draw], Fault], until: float) -> Callable[[], Act]:
     return lambda: Act(draw.time(0, until), draw.one(names), fault(draw))
+
+
+def _bad_clock(draw: Draw) -> Fault:
+    return draw.fault(Leaps(draw.time(0.1, 100)), Sleeps(draw.time(0.5, 100), stops_clock=draw.chance(0.5)))
 
 
 def device(seed: int) -> Plan:
@@ -321,6 +326,50 @@ def requests(seed: int) -> Plan:
     return Plan(scenario="requests", seed=seed, hosts=hosts, script=tuple(script))
 
 
+def chaos(seed: int) -> Plan:
+    """Clients that do all that clients can, while all goes wrong that can; some do not wait for answers long."""
+    draw = _draw("chaos", seed)
+    names = ("ann", "bob", "cid", "dot")
+    hosts = tuple(
+        Client(
+            name=name,
+            tokens=draw.chance(0.6),
+            token_lifetime=draw.number(30, 300),
+            subscribes=("c", "d/*")[: draw.number(0, 2)],
+            outbox=Outbox(
+                max_messages=draw.number(5, 100),
+                max_age=draw.one((None, 5.0, 60.0)),
+                overflow=draw.one(("drop_oldest", "drop_newest", "reject")),
+                batch=BatchOptions(max_messages=5, max_delay=0.3) if draw.chance(0.3) else None,
+            ),
+            answers=draw.chance(0.5),
+            retry_first=draw.chance(0.8),
+            inactivity_timeout=draw.one((5.0, 15.0, 60.0)),
+            patience=draw.one((None, draw.time(0.01, 5))),
+        )
+        for name in names
+    )
+    script: list[Act] = []
+    for name in names:
+        through: Through = draw.one(("ack", "plain", "outbox"))
+        goal = draw.goal(
+            Publishes(
+                draw.one(("c", "d/x")), draw.number(5, 600), draw.time(0.004, 0.2), through, draw.number(0, 2000)
+            ),
+            AsksPeer(draw.one(names), draw.number(5, 30), draw.time(0.1, 2), draw.number(1, 10)),
+            Subscribes("**"),
+        )
+        script.append(Act(draw.time(0, 30), name, goal))
+    script += draw.some(2, 10, _hits(draw, names, _bad_link, 90))
+    script += draw.some(0, 3, _hits(draw, ("",), _bad_relay, 90))
+    script += draw.some(0, 2, _hits(draw, names, _bad_clock, 90))
+    script += draw.some(0, 2, lambda: Act(draw.time(0, 90), draw.one(names), Unsubscribes(draw.one(("c", "d/*")))))
+    script += draw.some(0, 2, lambda: Act(draw.time(0, 90), "", TokensFail(draw.time(1, 40))))
+    script += draw.some(0, 1, lambda: Act(draw.time(0, 90), draw.one(names), Kicked()))
+    script += draw.some(0, 1, lambda: Act(draw.time(0, 90), draw.one(names), Leaves()))
+    return Plan(scenario="chaos", seed=seed, hosts=hosts, script=tuple(script))
+
+
 # --- rooms ---
 
 NAMES: Final = ("ada", "ben", "cleo", "dan", "eve", "fox", "gil", "hal")
@@ -358,7 +407,7 @@ def pair(seed: int) -> Plan:
     script += draw.some(0, 2, lambda: Act(draw.time(6, 60), "ada", OpensChannel("ben")))
     script += draw.some(1, 5, _hits(draw, ("ada", "ben"), _bad_link, 60))
     script += draw.some(0, 2, lambda: Act(draw.time(5, 60), "ada", MediaLost(draw.time(1, 60), "ben")))
-    return Plan(scenario="pair", seed=seed, hosts=peers, script=tuple(script), settles=_REST)
+    return Plan(scenario="pair", seed=seed, hosts=peers, script=tuple(script))
 
 
 def quartet(seed: int) -> Plan:
@@ -380,7 +429,7 @@ def _coming_and_going(name: str, seed: int, count: int, most: int) -> Plan:
     script += draw.some(0, 2, lambda: Act(draw.time(15, 60), draw.one(names), Dies(silently=draw.chance(0.5))))
     script += draw.some(0, most, _hits(draw, names, _bad_link, 60))
     script += draw.some(0, 1, _hits(draw, ("",), _bad_relay, 60))
-    return Plan(scenario=name, seed=seed, hosts=peers, script=tuple(script), settles=_REST)
+    return Plan(scenario=name, seed=seed, hosts=peers, script=tuple(script))
 
 
 def partition(seed: int) -> Plan:
@@ -397,7 +446,7 @@ def partition(seed: int) -> Plan:
             script += [
                 Act(at, peer.name, MediaLost(span, other.name)) for peer in half for other in peers if other not in half
             ]
-    return Plan(scenario="partition", seed=seed, hosts=peers, script=tuple(script), settles=_REST)
+    return Plan(scenario="partition", seed=seed, hosts=peers, script=tuple(script))
 
 
 def relay_killed(seed: int) -> Plan:
@@ -418,7 +467,7 @@ def relay_killed(seed: int) -> Plan:
             script.append(Act(at + draw.time(0, 5), draw.one(names), SendsTrack(draw.number(3, 6))))
         if draw.chance(0.3):
             script.append(Act(at + draw.time(0, 5), draw.one(names), StopsTrack(1)))
-    return Plan(scenario="relay_killed", seed=seed, hosts=peers, script=tuple(script), settles=_REST)
+    return Plan(scenario="relay_killed", seed=seed, hosts=peers, script=tuple(script))
 
 
 def turn(seed: int) -> Plan:
@@ -432,7 +481,7 @@ def turn(seed: int) -> Plan:
     script = _call(draw, peers, senders=0.9)
     script += draw.some(0, 2, lambda: Act(draw.time(0, 60), "", TurnDown(draw.time(1, 60))))
     script += draw.some(0, 3, _hits(draw, names, _bad_link, 60))
-    return Plan(scenario="turn", seed=seed, hosts=peers, script=tuple(script), settles=_REST)
+    return Plan(scenario="turn", seed=seed, hosts=peers, script=tuple(script))
 
 
 def glare(seed: int) -> Plan:
@@ -452,7 +501,7 @@ def glare(seed: int) -> Plan:
     script += draw.some(0, 3, _hits(draw, names, lambda d: Latency(d.time(0.001, 0.8), d.time(0, 0.5)), 60))
     script += draw.some(0, 3, _hits(draw, names, lambda d: EngineFails(d.number(1, 2)), 60))
     script += draw.some(0, 1, _hits(draw, names, lambda _: Cut(), 60))
-    return Plan(scenario="glare", seed=seed, hosts=peers, script=tuple(script), settles=_REST)
+    return Plan(scenario="glare", seed=seed, hosts=peers, script=tuple(script))
 
 
 def laptops(seed: int) -> Plan:
@@ -471,15 +520,67 @@ def laptops(seed: int) -> Plan:
     )
     script += draw.some(0, 2, lambda: Act(draw.time(10, 80), draw.one(names), Leaps(draw.time(0.1, 100))))
     script += draw.some(0, 1, lambda: Act(draw.time(10, 80), "", TokensFail(draw.time(1, 60))))
-    return Plan(scenario="laptops", seed=seed, hosts=peers, script=tuple(script), settles=_REST)
+    return Plan(scenario="laptops", seed=seed, hosts=peers, script=tuple(script))
 
 
-_REST: Final[Micros] = 300 * SECOND
+def reborn(seed: int) -> Plan:
+    """Somebody's process dies, and starts again under the same id, before the relay has noticed or after."""
+    draw = _draw("reborn", seed)
+    peers = list(_company(draw, draw.number(2, 3), keys=0.0))
+    script = _call(draw, peers, senders=0.9)
+    for life in range(2, draw.number(2, 4) + 1):
+        at = 30.0 * (life - 1) + draw.number(0, 10)
+        last = next(peer for peer in reversed(peers) if (peer.known_as or peer.name) == "ada")
+        again = Peer(name=f"ada/{life}", known_as="ada", engine=draw.one(("gathers", "trickles")))
+        peers.append(again)
+        script.append(Act(draw.time(at, at + 1), last.name, Dies(silently=draw.chance(0.6))))
+        script.append(Act(draw.time(at + 1, at + 15), again.name, Joins()))
+        if draw.chance(0.7):
+            script.append(Act(draw.time(at + 1, at + 20), again.name, SendsTrack(life)))
+    script += draw.some(0, 3, _hits(draw, ("ben", "ada"), _bad_link, 100))
+    return Plan(scenario="reborn", seed=seed, hosts=tuple(peers), script=tuple(script))
+
+
+def storm(seed: int) -> Plan:
+    """A room in which everything happens at once."""
+    draw = _draw("storm", seed)
+    peers = tuple(
+        Peer(
+            name=name,
+            tokens=draw.chance(0.7),
+            token_lifetime=draw.number(60, 400),
+            engine=draw.one(("gathers", "trickles")),
+            closed_nat=draw.chance(0.2),
+        )
+        for name in NAMES[: draw.number(2, 5)]
+    )
+    names = [peer.name for peer in peers]
+    script = _call(draw, peers, until=30)
+    for _ in range(draw.number(2, 12)):
+        number = draw.number(1, 4)
+        goal = draw.goal(
+            SendsTrack(number, draw.one(("audio", "video"))),
+            StopsTrack(number),
+            SwapsTrack(number, number + 10),
+            OpensChannel(draw.one(names)),
+            Says(draw.number(1, 5)),
+        )
+        script.append(Act(draw.time(0, 90), draw.one(names), goal))
+    script += draw.some(2, 10, _hits(draw, names, _bad_link, 90))
+    script += draw.some(0, 3, _hits(draw, ("",), _bad_relay, 90))
+    script += draw.some(0, 2, _hits(draw, names, _bad_clock, 90))
+    script += draw.some(0, 3, lambda: Act(draw.time(0, 90), names[0], MediaLost(draw.time(1, 60), draw.one(names[1:]))))
+    script += draw.some(0, 2, lambda: Act(draw.time(0, 90), draw.one(names), EngineFails(1)))
+    script += draw.some(0, 1, lambda: Act(draw.time(0, 90), "", TurnDown(draw.time(1, 60))))
+    script += draw.some(0, 1, lambda: Act(draw.time(0, 90), draw.one(names), Leaves()))
+    script += draw.some(0, 1, lambda: Act(draw.time(0, 90), draw.one(names), Dies(silently=draw.chance(0.5))))
+    return Plan(scenario="storm", seed=seed, hosts=peers, script=tuple(script))
+
 
 SCENARIOS: Final[dict[str, Scenario]] = {
     scenario.__name__: scenario
     for scenario in (
-        device, fleet, drain, half_open, tokens, clocks, slow_reader, patterns, requests,
-        pair, quartet, octet, partition, relay_killed, turn, glare, laptops,
+        device, fleet, drain, half_open, tokens, clocks, slow_reader, patterns, requests, chaos,
+        pair, quartet, octet, partition, relay_killed, turn, glare, laptops, reborn, storm,
     )
 }  # fmt: skip

@@ -24,6 +24,7 @@ from metered_proto.sim.checks.worlds import (
     machines_make_sense,
     memory_is_bounded,
     outboxes_lose_nothing,
+    presence_is_the_relays,
     rosters_are_the_relays,
     subscriptions_are_there,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "nothing_is_told_twice",
     "order_is_kept",
     "outboxes_lose_nothing",
+    "presence_is_the_relays",
     "rosters_are_the_relays",
     "subscriptions_are_there",
 ]

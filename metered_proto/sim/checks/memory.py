@@ -7,7 +7,7 @@ not depend on the interpreter, and what grows without end shows in it at once.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -70,17 +70,20 @@ def _attributes(thing: Any) -> list[Any]:
 def bound_of_client(session: ClientSession, outbox: OutboxQueue | None = None) -> int:
     """A client: a fixed part, and so much for each channel, each request under way, and each message it holds."""
     messages = 0 if outbox is None else len(outbox) + outbox.in_flight
-    return 400 + 8 * len(session.channels) + 8 * session.in_flight + 8 * messages
+    return 100 + 6 * len(session.channels) + 6 * session.in_flight + 8 * messages
 
 
 def bound_of_room(room: Room) -> int:
     """A room: a fixed part, and so much for each member, and for each of our tracks at each member."""
     members, tracks = len(room.members), len(room.tracks)
-    return 500 + 250 * members + 40 * tracks * (1 + members)
+    return 100 + 60 * members + 25 * tracks * (1 + members)
 
 
 def bound_of_relay(relay: Relay) -> int:
-    """A relay: a fixed part, and so much for each connection and each channel; what a connection listens to is part
-    of it (100 at most)."""
+    """A relay: a fixed part, and so much for each connection, and for each channel that it may listen to."""
     stats = relay.stats()
-    return 600 + 60 * stats.connections + 20 * stats.connections * (1 + stats.channels)
+    return 150 + 30 * stats.connections + 8 * stats.connections * (1 + stats.channels)
+
+
+CLOSED: Final = 100
+"""What is left of any of them once it has closed, or everybody has gone."""

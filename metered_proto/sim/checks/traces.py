@@ -12,7 +12,7 @@ import msgspec
 
 from metered_proto.client.envelope import unseal
 from metered_proto.errors import MeteredRealtimeError
-from metered_proto.events import Connected, Disconnected, GoingAway, Message
+from metered_proto.events import Connected, Data, Disconnected, GoingAway, Message
 from metered_proto.facts import Asked, EffectDone, LinkAsked, Received, Withdrawn, Woken
 from metered_proto.machine import SECOND, Micros, micros
 from metered_proto.orders import Answer, AnswerAll, Note, OpenLink, Order, Tell, TellAll
@@ -185,17 +185,14 @@ def taken_by_relays(steps: Iterable[Step]) -> Iterator[tuple[Step, int, Sent]]:
 
 
 def told(steps: Iterable[Step]) -> Iterator[tuple[Step, Sent]]:
-    """Every message that an application was told, in order."""
+    """Every message that an application was told, in order; those in rooms have no name of a channel."""
     for step in steps:
         for order in step.orders:
-            if isinstance(order, Tell) and isinstance(order.event, Message):
-                for sent in _sent(order.event.channel, order.event.data):
-                    yield step, sent
-            elif isinstance(order, TellAll):
-                for event in order.events:
-                    if isinstance(event, Message):
-                        for sent in _sent(event.channel, event.data):
-                            yield step, sent
+            events = order.events if isinstance(order, TellAll) else (order.event,) if isinstance(order, Tell) else ()
+            for event in events:
+                if isinstance(event, Message | Data):
+                    for sent in _sent(event.channel if isinstance(event, Message) else "", event.data):
+                        yield step, sent
 
 
 def order_is_kept(steps: list[Step]) -> list[Violation]:
@@ -212,7 +209,8 @@ def order_is_kept(steps: list[Step]) -> list[Violation]:
                 what = f"{sent.sender} sent {sent.number} after {last[key]} to {sent.channel}"
                 found.append(Violation(promise, step.host, what))
             last[key] = sent.number
-        places.setdefault((sent.channel, sent.sender, sent.number), []).append(place)
+        for channel in (sent.channel, ""):
+            places.setdefault((channel, sent.sender, sent.number), []).append(place)
     reached: dict[str, int] = {}
     for step, sent in told(steps):
         at = reached.get(step.host, -1)

@@ -8,14 +8,17 @@ import msgspec
 
 from metered_proto.client.outbox import Delivered
 from metered_proto.client.requests import Request
+from metered_proto.errors import IceRecoveryExhaustedError
 from metered_proto.events import Disconnected, FatalError, Left, Message, NegotiationError
 from metered_proto.facts import Asked
 from metered_proto.machine import SECOND, Micros
 from metered_proto.relay import Peers, PublishAs
 from metered_proto.room.words import AtPeer
-from metered_proto.sim.checks.memory import bound_of_client, bound_of_relay, bound_of_room, held
+from metered_proto.sim.checks.memory import CLOSED, bound_of_client, bound_of_relay, bound_of_room, held
 from metered_proto.sim.checks.traces import taken_by_relays
+from metered_proto.sim.connections import MadeToFailError
 from metered_proto.sim.hosts import ClientHost, PeerHost
+from metered_proto.sim.plan import SwapsTrack, Unsubscribes
 from metered_proto.sim.steps import Violation
 from metered_proto.sim.world import World
 from metered_proto.wire.channels import Pattern, is_pattern
@@ -45,7 +48,12 @@ def agreement(world: World) -> list[Violation]:
     found: list[Violation] = []
     for _ in range(2):
         come_to_rest(world)
-        found = [*everybody_is_back(world), *rosters_are_the_relays(world), *calls_are_up(world)]
+        found = [
+            *everybody_is_back(world),
+            *rosters_are_the_relays(world),
+            *presence_is_the_relays(world),
+            *calls_are_up(world),
+        ]
         if not found:
             break
         world.run(world.now + 2 * QUIET)
@@ -90,11 +98,37 @@ def rosters_are_the_relays(world: World) -> list[Violation]:
     return found
 
 
+def presence_is_the_relays(world: World) -> list[Violation]:
+    """What a client was told of who came to and left a channel adds up to who is there at the relay.
+
+    Channels that it listened to with interruptions of its own are left out: they are not told in between.
+    """
+    relay = world.relay
+    assert relay is not None, "the world is not at rest"
+    ended = {(act.who, act.what.channel): None for act in world.plan.script if isinstance(act.what, Unsubscribes)}
+    found: list[Violation] = []
+    for client in world.clients.values():
+        if client.is_dead or client.closed or client.machine.state != "connected":
+            continue
+        for channel in client.wishes:
+            if is_pattern(channel) or (client.name, channel) in ended:
+                continue
+            there = {peer.peer_id for peer in relay.answers[relay.ask(Peers(channel))].value}
+            ours = {*client.present.get(channel, {}), client.peer_id}
+            if ours != there:
+                odd = sorted(str(name) for name in ours ^ there)
+                what = f"in {channel} they differ in {', '.join(odd)}"
+                found.append(Violation("presence is the relay's", client.name, what))
+    return found
+
+
 def calls_are_up(world: World) -> list[Violation]:
-    """Where either of two members sends something, they are connected and have all of each other's tracks; or one has
-    reported that it gave up."""
+    """Where either of two members sends something, they are connected and have all of each other's tracks, with what
+    was said of them; or one has reported that it gave up."""
     promise = "calls are up, with all their tracks"
     peers = {str(peer.machine.peer_id): peer for peer in _joined(world)}
+    # A track that took another's place goes by what was said of that one.
+    swapped = [act.who for act in world.plan.script if isinstance(act.what, SwapsTrack)]
     found: list[Violation] = []
     for one in peers.values():
         for peer_id, other in peers.items():
@@ -108,16 +142,25 @@ def calls_are_up(world: World) -> list[Violation]:
             elif len(one.seen.get(peer_id, {})) != len(other.machine.tracks):
                 what = f"it has {len(one.seen.get(peer_id, {}))} of {len(other.machine.tracks)} tracks of {other.name}"
                 found.append(Violation(promise, one.name, what))
+            elif other.name not in swapped:
+                said = sorted(str(track.metadata) for track in other.machine.tracks)
+                heard = sorted(str(metadata) for metadata in one.seen.get(peer_id, {}).values())
+                if said != heard:
+                    what = f"the tracks of {other.name} are {', '.join(heard)}, and ought to be {', '.join(said)}"
+                    found.append(Violation(promise, one.name, what))
     return found
 
 
 def _gave_up(peer: PeerHost, peer_id: str) -> bool:
-    """Whether it was told that something of the connection to a member did not work out.
+    """Whether it was told that a connection to a member could not be had, or that the engine failed.
 
     What an engine could not describe is told, and not tried again before something changes.
     """
     return any(
-        isinstance(event, AtPeer) and event.peer_id == peer_id and isinstance(event.event, NegotiationError)
+        isinstance(event, AtPeer)
+        and event.peer_id == peer_id
+        and isinstance(event.event, NegotiationError)
+        and isinstance(event.event.err, IceRecoveryExhaustedError | MadeToFailError)
         for event in peer.told
     )
 
@@ -236,8 +279,9 @@ def closing_leaves_nothing(world: World) -> list[Violation]:
         leaves(host.name, int(host.machine.deadline is not None), f"deadline: {host.machine.deadline}")
         leaves(host.name, len(host.links), "links")
         leaves(host.name, host.busy_effects, "pieces of work")
+        leaves(host.name, max(0, held(host.machine) - CLOSED), "things too many")
     for client in world.clients.values():
-        leaves(client.name, len(client.outbox or ()), "messages in the outbox")
+        leaves(client.name, 0 if client.outbox is None else len(client.outbox), "messages in the outbox")
     for peer in world.peers.values():
         if not peer.is_dead:
             leaves(peer.name, len(peer.connections), "connections")
@@ -249,5 +293,6 @@ def closing_leaves_nothing(world: World) -> list[Violation]:
         leaves(world.relay.name, stats.channels, "channels")
         leaves(world.relay.name, stats.blocked, "blocked links")
         leaves(world.relay.name, len(world.relay.sockets), "sockets")
+        leaves(world.relay.name, max(0, held(world.relay.machine) - CLOSED), "things too many")
         leaves(world.relay.name, int(world.relay.machine.deadline is not None), f"{world.relay.machine.deadline}")
     return found

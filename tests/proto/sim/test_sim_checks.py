@@ -12,6 +12,7 @@ from table_kit import each_row
 
 from metered_proto.client.calls import Publish
 from metered_proto.client.outbox import Delivered
+from metered_proto.errors import IceRecoveryExhaustedError
 from metered_proto.events import Disconnected, IceServer, Message, NegotiationError
 from metered_proto.facts import Asked, EffectDone, Received, Withdrawn, Woken
 from metered_proto.machine import SECOND, Deadline
@@ -283,6 +284,8 @@ class TestWorldsAtRest:
             connection.machine._connection.up = False
         assert checks.calls_are_up(world)
         world.peers["ada"].told.append(AtPeer("ben", NegotiationError(ValueError())))
+        assert checks.calls_are_up(world)
+        world.peers["ada"].told.append(AtPeer("ben", NegotiationError(IceRecoveryExhaustedError(9))))
         assert not checks.calls_are_up(world)
 
     def test_a_track_that_never_came(self) -> None:
@@ -290,6 +293,22 @@ class TestWorldsAtRest:
         world.peers["ben"].seen["ada"].clear()
         [found] = checks.calls_are_up(world)
         assert "0 of 1 tracks" in found.what
+
+    def test_a_track_of_which_something_else_was_said(self) -> None:
+        world = at_rest(ROOM)
+        seen = world.peers["ben"].seen["ada"]
+        seen[next(iter(seen))] = None
+        [found] = checks.calls_are_up(world)
+        assert "ought to be" in found.what
+
+    def test_presence_that_does_not_add_up(self) -> None:
+        world = at_rest(PUBSUB)
+        assert not checks.presence_is_the_relays(world)
+        world.clients["ann"].present["c"]["zoe"] = None
+        [found] = checks.presence_is_the_relays(world)
+        assert "zoe" in found.what
+        [found] = [found for found in checks.agreement(world) if found.host == "ann"]
+        assert found.promise == "presence is the relay's"
 
     def test_a_machine_that_holds_too_much(self) -> None:
         world = at_rest(ROOM)

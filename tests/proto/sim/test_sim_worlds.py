@@ -68,7 +68,7 @@ def test_nothing_is_broken(name: str) -> None:
         world, summary = simulate(SCENARIOS[name](seed))
         assert not summary.violations, seed
         assert summary.steps == len(world.steps) > 50
-        assert summary.simulated > 200 * SECOND
+        assert summary.simulated > 120 * SECOND
 
 
 def test_one_seed_is_one_run() -> None:
@@ -309,7 +309,7 @@ class TestTheFixture:
     def test_it_gives_the_world_in_the_end(self) -> None:
         run = make_world()
         assert run("pair", seed=1).peers["ada"].machine.state == "closed"
-        assert run(pubsub()).now > 200 * SECOND
+        assert run(pubsub()).now > 120 * SECOND
 
     def test_it_says_what_was_broken(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("metered_proto.sim.world.BUSY", 100)
