@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import threading
 import time
@@ -66,7 +67,7 @@ class AudioSource(TellingTrack):
         self._width = _WIDTHS[input_layout]
         self._partial = b""
         capacity = max(SAMPLES, int(max_buffered_seconds * RATE))
-        self._enough = min(RATE // 10, max(capacity // 8, 1))  # room for which it is worth to wake somebody
+        self._enough = min(RATE // 4, max(capacity // 8, 1))  # room for which it is worth to wake somebody
         self._pacing = AudioPacing(time.monotonic)
         self._guard = threading.Lock()  # of everything below: pushed to in one thread, read in another
         self._queue = AudioQueue(capacity)
@@ -201,7 +202,7 @@ class AudioSource(TellingTrack):
                 wait = self._pacing.wait()
                 if wait <= 0:
                     return self._next()
-            await anyio.sleep(wait)
+            await _sleep(wait)
         self._close()
         raise MediaStreamError
 
@@ -299,6 +300,15 @@ def _frame(data: bytes, pts: int) -> av.AudioFrame:
     frame.planes[0].update(data)
     frame.sample_rate, frame.pts, frame.time_base = RATE, pts, _TIME_BASE
     return frame
+
+
+async def _sleep(seconds: float) -> None:
+    # anyio would first find out which loop this is, and that costs as much as all the rest of a frame.
+    try:
+        in_asyncio = asyncio.current_task() is not None
+    except RuntimeError:
+        in_asyncio = False
+    await (asyncio.sleep if in_asyncio else anyio.sleep)(seconds)
 
 
 def _given(data: object) -> bytes | Sound:
