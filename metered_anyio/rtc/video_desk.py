@@ -120,6 +120,9 @@ class VideoDesk(Desk[VideoLane]):
 
     def _ask_source(self) -> None:
         self._keys.ask()
+        self._ask_if_due()
+
+    def _ask_if_due(self) -> None:
         now = self._now()
         if self._keys.is_due(now):
             self._keys.made(now)
@@ -171,6 +174,8 @@ class VideoDesk(Desk[VideoLane]):
         frame = Encoded(self._packer.pack(data), at, key=packet.is_keyframe, origin=self._origin, data=data)
         if frame.key:
             self._keys.made(self._now())
+        else:
+            self._ask_if_due()
         self._group.add(frame)
         self._measure(len(data), at)
         for lane in self._passing():
@@ -204,11 +209,11 @@ class VideoDesk(Desk[VideoLane]):
 
     def _decode_waiting(self) -> None:
         at = self._undecoded[-1].pts
-        lanes = [lane for lane in self._encoding() if lane.wants(at)]
         waiting, self._undecoded = list(self._undecoded), deque()
         decoder = self._decoder
-        width, height = decoder.size
-        orders = self._orders(lanes, width, height)
+        # Before the first picture nobody knows how large they are, and what they are to be encoded at.
+        lanes = [lane for lane in self._encoding() if lane.wants(at)] if decoder.size else []
+        orders = self._orders(lanes, *decoder.size) if lanes else []
         self._begin(lanes, orders, at, lambda: decoder.decode(waiting), None)
 
     # --- in a thread ---
@@ -280,7 +285,7 @@ class _Decoder:
     """Turns packets into pictures. For one thread at a time."""
 
     def __init__(self, codec: str) -> None:
-        self.size = (640, 480)  # of the latest picture; of the first one nothing is known
+        self.size: tuple[int, int] | None = None  # of the latest picture
         self._context = cast(Any, av.CodecContext.create(_DECODERS.get(codec, codec), "r"))
         self._context.thread_count = 1  # or it would keep pictures back
 

@@ -373,7 +373,7 @@ class TestEncoding:
         whole = viewer(out, max_height=60)
         (frame,) = await read(whole, 1)
         (picture,) = decoder.decode(av.Packet(b"".join(payload[4:] for payload in frame.payloads)))
-        assert (picture.width, picture.height) == (80, 60)  # type: ignore[attr-defined]
+        assert (picture.width, picture.height) == (80, 60)
         out.close()
 
     async def test_an_encoder_that_does_not_work_is_replaced(self, executor: ThreadPoolExecutor) -> None:
