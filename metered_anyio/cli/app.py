@@ -12,7 +12,20 @@ from typing import Annotated
 
 import typer
 
-from metered_anyio.cli import bench, ping, pub, request, respond, send, serve, sim, sub, token
+from metered_anyio.cli import (
+    bench,
+    explain,
+    ping,
+    pub,
+    replay,
+    request,
+    respond,
+    send,
+    serve,
+    sim,
+    sub,
+    token,
+)
 from metered_anyio.cli.common import Failure, Interrupted, Misuse
 from metered_anyio.cli.screen import Unwritable, complain, without_secrets, write_line
 from metered_proto.errors import MeteredRealtimeError
@@ -33,6 +46,8 @@ app.command()(request.request)
 app.command()(respond.respond)
 app.command()(ping.ping)
 app.command()(bench.bench)
+app.command()(replay.replay)
+app.command("explain")(explain.explain_command)
 app.command()(sim.sim)
 
 MORE = "metered.commands"

@@ -17,16 +17,21 @@ from metered_proto.replay.machines import (
     RelayPlan,
     RoomPlan,
 )
+from metered_proto.replay.page import page
 from metered_proto.replay.reading import Header, Recording, Step
 from metered_proto.replay.recorder import Recorder, Sink
 from metered_proto.replay.replaying import Divergence, Outcome, Player, rebuild, replay, run
+from metered_proto.replay.story import Cause, explain
+from metered_proto.replay.transcript import Entry, transcript
 
 __all__ = [
+    "Cause",
     "ClientPlan",
     "DeduplicatorPlan",
     "Discarded",
     "Divergence",
     "Drafted",
+    "Entry",
     "Header",
     "Outcome",
     "PeerPlan",
@@ -39,7 +44,10 @@ __all__ = [
     "RoomPlan",
     "Sink",
     "Step",
+    "explain",
+    "page",
     "rebuild",
     "replay",
     "run",
+    "transcript",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -96,10 +97,27 @@ def _compared(expected: tuple[Any, ...], got: tuple[Any, ...]) -> list[str]:
             continue
         before = [row for each in left[a:b] for row in each]
         after = [row for each in right[c:d] for row in each]
-        for row in difflib.ndiff(before, after, None, None):
-            if not row.startswith("?"):
-                rows.append(_short(row))
+        found = [row for row in difflib.ndiff(before, after, None, None) if not row.startswith("?")]
+        rows += map(_short, _where_they_part(found))
     return rows
+
+
+def _where_they_part(rows: list[str]) -> list[str]:
+    """Long values that begin alike are shown from a little before the place in which they part."""
+    rows = list(rows)
+    for at, (one, other) in enumerate(itertools.pairwise(rows)):
+        if one.startswith("- ") and other.startswith("+ ") and max(len(one), len(other)) > WIDTH:
+            common = _common(one[2:], other[2:])
+            if common > WIDTH // 2:
+                for each in (at, at + 1):
+                    rows[each] = f"{rows[each][:20]} … {rows[each][2 + common - 20 :]}"
+    return rows
+
+
+def _common(one: str, other: str) -> int:
+    """How many characters two texts have in common at their beginning."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def _rows(order: Any) -> list[str]:

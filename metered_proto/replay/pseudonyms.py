@@ -38,7 +38,7 @@ SHORTEST: Final = 4
 """A secret that is shorter cannot be told from ordinary text: it is replaced where it stands, and nowhere else."""
 
 _PREFIXES: Final = ("pk_live_", "sk_secret_")
-_NAMES: Final = r"[a-z_-]*(?:credential|password|passwd|secret|token|authorization|api_?key)"
+_NAMES: Final = r"[a-z_-]*(?:credential|password|passwd|secret|token|authorization)"
 # One character that is replaced, or something that is left as it is: an escape of JSON, a percent-encoded byte.
 _PIECES: Final = re.compile(r"\\+(?:u[0-9a-fA-F]{4}|.)|%[0-9a-fA-F]{2}|[a-z]|[A-Z]|[0-9]|[^\x00-\x7f]", re.DOTALL)
 _VALUE: Final = r"(?:(?!(?<!\\)(?P={0})\").){{1,8192}}"
@@ -67,26 +67,14 @@ _RULES: Final = (
 )
 _BY_PLACE: Final = ("bearer", "user", "first", "second", "value", "ice", "crypto", "login", "query")
 _BY_LOOK: Final = re.compile("|".join(_RULES[:2]))
-# What has to stand in a line for any of these rules to find something.
-_TRIGGERS: Final = (
-    b"pk_live_",
-    b"sk_secret_",
-    b".eyJ",
-    b"redential",
-    b"assw",
-    b"ecret",
-    b'oken":',
-    b"oken\\",
-    b"uthorization",
-    b"pi_key",
-    b"piKey",
-    b"pikey",
-    b"ice-pwd",
-    b"=crypto",
-    b"earer ",
-    b"asic ",
-    b"?key=",
-    b"?token=",
+# What has to stand in a line for any of these rules to find something: any of these, ...
+_TRIGGERS: Final = (b"_live_", b"redential", b"assw", b"ecret", b'oken":', b"oken\\", b"uthorization")
+# ... or any of those behind a character that is rare, and which is looked for in no time.
+_RARE_TRIGGERS: Final = (
+    (b"=", (b"ice-pwd", b"=crypto", b"?key=", b"&key=", b"?token=", b"&token=")),
+    (b"J", (b".eyJ",)),
+    (b"@", (b"//",)),
+    (b" ", (b"earer ", b"asic ")),
 )
 
 
@@ -130,9 +118,10 @@ class Pseudonyms:
 
     def suspects(self, text: bytes) -> bool:
         """Whether there may be anything to replace. Quick, and never wrong when it says no."""
-        if text.rfind(b"@") >= 0 and text.rfind(b"//") >= 0:
-            return True
-        return any(text.rfind(trigger) >= 0 for trigger in self._triggers)
+        for trigger in self._triggers:
+            if text.rfind(trigger) >= 0:  # backwards: CPython is quicker so
+                return True
+        return any(rare in text and any(trigger in text for trigger in triggers) for rare, triggers in _RARE_TRIGGERS)
 
     def replace(self, text: str) -> str:
         """The text, each secret in it replaced once."""

@@ -15,13 +15,18 @@ from typing import Final
 _ATTRIBUTE: Final = "x-metered-offer"
 _FIND: Final = re.compile(rf"^a={_ATTRIBUTE}:([0-9a-f]{{16}})\r?$", re.MULTILINE)
 _SECTIONS: Final = re.compile(r"^m=", re.MULTILINE)
+_PASSWORDS: Final = re.compile(r"^a=ice-pwd:.*$", re.MULTILINE)
 _LONGEST_SESSION: Final = 8192
 """Characters of a description that are searched."""
 
 
 def name_of_offer(sdp: str) -> str:
-    """A short name for an offer, which differs for every other text."""
-    return hashlib.sha256(sdp.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    """A short name for an offer, which differs for every other text.
+
+    The ICE password is left out of it: what is derived from a secret could not be had again from a recording, in which
+    secrets are replaced. Where the password differs, the user name fragment does, too.
+    """
+    return hashlib.sha256(_PASSWORDS.sub("", sdp).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def for_offer(answer: str, offer: str) -> str:

@@ -106,7 +106,7 @@ async def test_a_room_of_two_and_video(tmp_path: Path) -> None:
             with anyio.fail_after(20):
                 while not is_colour(colour_of(await tracks[0].track.recv()), RED):
                     pass
-            await alice.broadcast({"hello": "everybody"})
+            await alice.send({"hello": "everybody"})
             await until(lambda: heard)
     files = [tmp_path / name for name in os.listdir(tmp_path) if name.startswith("peer-")]
     assert len(files) == 2
