@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import av
@@ -24,4 +25,4 @@ def test_clips_that_are_put_together_of_others(tmp_path: Path) -> None:
     with av.open(str(clips.long_clip(tmp_path, seconds=20, size=(160, 120), bitrate=200_000))) as file:
         packets = [packet for packet in file.demux(video=0) if packet.dts is not None]
         assert sum(packet.is_keyframe for packet in packets) == 10
-        assert all(one.dts < other.dts for one, other in zip(packets, packets[1:], strict=False))
+        assert all(one.dts < other.dts for one, other in itertools.pairwise(packets))
