@@ -28,10 +28,14 @@ def test_the_ten_lines_run(backend: str, monkeypatch: pytest.MonkeyPatch, capsys
 
 
 def test_the_command_lines_run(tmp_path: Path) -> None:
-    export, serve, sub, pub = [line.removesuffix(" &") for line in CONSOLE if "metered" in line.lower()]
+    export, serve, sub, pub, *media = [line.removesuffix(" &") for line in CONSOLE if "metered" in line.lower()]
     assert serve == "metered serve"  # its defaults are what METERED_URL names
     environment = os.environ | dict(word.split("=", 1) for word in shlex.split(export)[1:])
     assert environment["METERED_URL"] == "ws://127.0.0.1:8787"
+
+    for line in media:  # a camera is not here, but its options are
+        command = [sys.executable, "-m", "metered_anyio.cli", *shlex.split(line)[1:], "--help"]
+        subprocess.run(command, env=environment, check=True, capture_output=True)
 
     def start(line: str, *more: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "metered_anyio.cli", *shlex.split(line)[1:], *more]
