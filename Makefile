@@ -49,6 +49,10 @@ bench: $(ROOMS_READY)  ## what core, client and relay cost, each against its pee
 sim: $(READY)  ## simulated runs of every scenario under faults: is every promise kept? All night: ARGS="--for 8h"
 	@$(BIN)/python -m metered_anyio.cli sim $(or $(ARGS),--seeds 300)
 
+.PHONY: fuzz
+fuzz: $(READY)  ## inputs that are nearly right, for all that reads what others wrote: ARGS="--inputs 1000000"
+	@$(BIN)/python -m tests.fuzz $(ARGS)
+
 .PHONY: docs
 docs: $(DOCS_READY)  ## the documentation, into docs/_build
 	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build $(ARGS)
