@@ -35,7 +35,7 @@ class VideoSource(BranchingTrack):
     with an `fps` whoever makes pictures faster than they are to be shown.
 
     A picture bears the time at which it was put in, or with `fps` was due. With `timestamps="frame"` it bears its own,
-    and only `av.VideoFrame`s that have one are taken.
+    and only frames (`av.VideoFrame`) that have one are taken.
 
     When nothing new came for `repeat_after` seconds, the last picture is sent again: who comes late to a slide show
     sees it, too. None: it is not, and neither is one with a time of its own.
