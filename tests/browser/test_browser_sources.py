@@ -79,7 +79,8 @@ async def sent(guest: Guest, kind: str = "video") -> list[Any]:
 def tone(hz: float, seconds: float) -> bytes:
     """Samples in s16, mono."""
     turn = 2 * math.pi * hz / RATE
-    return (np.sin(np.arange(round(seconds * RATE)) * turn) * 12_000).astype(np.int16).tobytes()
+    samples = np.sin(np.arange(round(seconds * RATE)) * turn) * 12_000
+    return bytes(samples.astype(np.int16))
 
 
 @pytest.mark.parametrize("codec", ["VP8", "H264"])

@@ -80,6 +80,7 @@ async def test_pictures_come_back_as_young_as_they_were(
         assert statistics.median(after) < statistics.median(before) + OLDER
         # It is the same track, for us and for the viewer.
         assert player.video is video
+        assert video is not None
         assert video.readyState == "live"
         assert len(viewer.tracks) == 1
         await guest.until(lambda: len(told) == 2, "what happened")

@@ -45,7 +45,8 @@ async def viewer(request: pytest.FixtureRequest, meeting: Stage) -> Guest:
 def tone(hz: float, seconds: float) -> bytes:
     """Samples in s16, mono."""
     turn = 2 * math.pi * hz / RATE
-    return (np.sin(np.arange(round(seconds * RATE)) * turn) * 12_000).astype(np.int16).tobytes()
+    samples = np.sin(np.arange(round(seconds * RATE)) * turn) * 12_000
+    return bytes(samples.astype(np.int16))
 
 
 def loudness(frame: Any) -> float:
@@ -206,6 +207,7 @@ async def test_the_end_of_a_file_is_told(meeting: Stage, viewer: Guest, folder: 
         await guest.join()
         await viewer.until(lambda: sees(viewer, 50), "pictures")
         await told_of_the_end(viewer)
+        assert player.video is not None
         assert player.video.readyState == "ended"
     finally:
         player.stop()
