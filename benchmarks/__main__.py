@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 import msgspec
 
 from benchmarks import calls, client, core, media, relay, rooms, soak
-from benchmarks.figures import Figure, document, table
+from benchmarks.figures import Figure, document, markdown, table
 from benchmarks.plan import QUICK, Plan
 
 MEASUREMENTS: dict[str, Callable[[Plan], Iterator[Figure]]] = {
@@ -59,7 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join({**MEASUREMENTS, **GROUPS})}")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--json", dest="form", action="store_const", const=_json, help="print JSON")
+    parser.add_argument(
+        "--markdown", dest="form", action="store_const", const=markdown, help="print a table for a page"
+    )
     parser.add_argument("--quick", action="store_true", help="see that everything runs, in a few seconds")
     parser.add_argument("--seconds", type=float, help="how long the soak lasts, each way (default 60)")
     options = parser.parse_args(arguments)
@@ -73,8 +76,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in _chosen(options.names):
         print(f"measuring {name} …", file=sys.stderr, flush=True)
         figures += MEASUREMENTS[name](plan)
-    print(document(figures, quick=plan.quick).decode() if options.json else table(figures, quick=plan.quick))
+    print((options.form or table)(figures, quick=plan.quick))
     return int(any(figure.is_loss for figure in figures))
+
+
+def _json(figures: Sequence[Figure], *, quick: bool) -> str:
+    return document(figures, quick=quick).decode()
 
 
 def _chosen(names: Sequence[str]) -> list[str]:

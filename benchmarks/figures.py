@@ -107,6 +107,26 @@ def table(figures: Sequence[Figure], *, quick: bool) -> str:
     return "\n".join(lines)
 
 
+def markdown(figures: Sequence[Figure], *, quick: bool) -> str:
+    """All of it as a table for a page of the documentation."""
+    lines = [", ".join(_run().values()) + (" (quick)" if quick else ""), ""]
+    lines += ["|  | unit | ours | theirs | ratio | target |  |", "|---|---|---|---|---|---|---|"]
+    for figure in figures:
+        theirs = "" if figure.theirs is None else _number(figure.theirs)
+        ratio = "" if figure.ratio is None else f"{figure.ratio:.2f} ×"
+        cells = (
+            figure.name,
+            figure.unit,
+            _number(figure.ours),
+            theirs,
+            ratio,
+            figure.target or "",
+            figure.verdict or "",
+        )
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
+
+
 def _number(value: float) -> str:
     return f"{value:.0f}" if value >= 1000 or value == int(value) else f"{value:.3g}"
 

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.children import Child, ChildError, Crew
-from benchmarks.figures import Figure, Target, compared, document, table
+from benchmarks.figures import Figure, Target, compared, document, markdown, table
 from benchmarks.turns import Samples, in_process, take_turns
 from benchmarks.workload import MARK, PAYLOADS
 
@@ -113,6 +113,11 @@ def test_the_table_has_everything() -> None:
     assert " ".join(compared_line.split()) == "name 2 6 3.00 × ≥ 5 × short µs, against peer 1.0"
     assert text.splitlines()[-1].split() == ["n", "12346", "seconds"]
     assert "quick" not in text
+
+
+def test_a_page_gets_everything() -> None:
+    lines = markdown([_compared(at_least=5), Figure(group="g", name="n", unit="s", ours=1.5)], quick=False).splitlines()
+    assert lines[-2:] == ["| name | µs | 2 | 6 | 3.00 × | ≥ 5 × | short |", "| n | s | 1.5 |  |  |  |  |"]
 
 
 def test_the_document_has_everything() -> None:
