@@ -19,6 +19,7 @@ from metered_anyio.media_stream import MediaTrack, check_track
 from metered_anyio.metered_peer import MeteredPeer
 from metered_anyio.remote_peer import RemotePeer
 from metered_anyio.room_events import PeerJoined
+from metered_media.decoding import own_branch
 from metered_media.errors import RecordingError
 from metered_media.events import RecordingFinished, RecordingProgress
 from metered_media.notices import Notices
@@ -71,9 +72,9 @@ def record(
     A file begins with the first frame. Silence and pauses take the time that they took. A file can be played up to its
     last second or two whatever happens to the process. With wav, the limit is 4 GiB.
 
-    Encoding has a thread of its own for each file; if that does not keep up, frames are dropped and counted. Frames
-    are not taken away from those who read the same track, if it is a received one or one of ours. Any other track has
-    this as its only reader.
+    Encoding has a thread of its own for each file; if that does not keep up, frames are dropped and counted. Others
+    who read the same received track lose nothing. A source of one's own has this as its only reader; what is sent,
+    too, is recorded from a `branch()` of it. What gives packets is decoded.
 
     Raises `RecordingError` for a path that cannot be written to, `TypeError` or `ValueError` for bad arguments.
     """
@@ -341,8 +342,7 @@ class _Person:
         """It sends this from now on."""
         if track.kind not in self._recording.kinds or self._gone:
             return
-        branch = getattr(track, "branch", None)
-        own = branch() if branch is not None else None
+        own = own_branch(track)
         scope = self._recording.scope()
         # What a branch has is still read to its end. Any other track would go on and on.
         self._readers[id(scope)] = scope.cancel if own is None else own.end
@@ -376,7 +376,7 @@ class _Person:
                     file = self._file_for(track.kind)
                     if file is None:
                         return
-                file.writer.put(track.kind, frame)
+                file.writer.put(track.kind, frame, getattr(track, "codec", None))
                 if (lost := getattr(track, "frames_dropped", 0)) != missed:
                     file.missed, missed = file.missed + lost - missed, lost
         except Exception:  # noqa: S110 - whatever a track raises is its end

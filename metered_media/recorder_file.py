@@ -15,6 +15,7 @@ from typing import Any, Final
 import av
 from av.audio.resampler import AudioResampler
 
+from metered_media.decoding import PacketDecoder
 from metered_media.recorder_format import Format, Kind, RecordingOptions, recorded_size
 from metered_media.recorder_output import TICKS, Output, Shaper, open_output, sample_bytes
 from metered_media.recorder_timeline import AudioTimeline, Silence, Sound, VideoTimeline
@@ -46,6 +47,7 @@ class _Frame:
     kind: Kind
     arrival: float
     frame: Any
+    codec: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +95,8 @@ class FileWriter:
         """How far it is."""
         return self._length
 
-    def put(self, kind: Kind, frame: Any) -> None:
-        """A frame is there, which is not written to. Returns at once."""
+    def put(self, kind: Kind, frame: Any, codec: str | None = None) -> None:
+        """A frame is there, or a packet of `codec`. It is not written to. Returns at once."""
         with self._guard:
             if self._finishing:
                 return
@@ -102,7 +104,7 @@ class FileWriter:
                 self.dropped += 1
                 return
             self._queued[kind] += 1
-            self._queue.put(_Frame(kind, self._clock(), frame))
+            self._queue.put(_Frame(kind, self._clock(), frame, codec))
 
     def finish(self) -> None:
         """No more frames come: the file ends now. Idempotent; `on_over` is called when it is closed."""
@@ -139,10 +141,10 @@ class FileWriter:
             except queue.Empty:
                 item = None  # time passes for those who wait, too
             match item:
-                case _Frame(kind, arrival, frame):
+                case _Frame(kind, arrival, frame, codec):
                     with self._guard:
                         self._queued[kind] -= 1
-                    if not work.take(kind, arrival, frame):
+                    if not work.take(kind, arrival, frame, codec):
                         self.dropped += 1
                 case _Finish(at):
                     work.finish(at)
@@ -170,17 +172,22 @@ class _Work:
         self._resampler: AudioResampler | None = None
         self._heard: tuple[str, str, int] | None = None
         self._sample = sample_bytes(options.layout)
+        self._decoders = {"audio": PacketDecoder(), "video": PacketDecoder()}
 
     @property
     def opened(self) -> bool:
         """Whether the file is there."""
         return self._output is not None
 
-    def take(self, kind: Kind, arrival: float, frame: Any) -> bool:
-        """Take in a frame. False if nothing can be made of it."""
+    def take(self, kind: Kind, arrival: float, given: Any, codec: str | None) -> bool:
+        """Take in a frame or a packet. False if nothing can be made of it."""
+        try:
+            frames = self._decoders[kind].frames(given, codec)
+        except (av.FFmpegError, ValueError):
+            return False
         if kind == "audio":
-            return isinstance(frame, av.AudioFrame) and self._take_audio(arrival, frame)
-        return isinstance(frame, av.VideoFrame) and self._take_video(arrival, frame)
+            return all(isinstance(each, av.AudioFrame) and self._take_audio(arrival, each) for each in frames)
+        return all(isinstance(each, av.VideoFrame) and self._take_video(arrival, each) for each in frames)
 
     def advance(self, now: float) -> None:
         """Write what is due by now."""

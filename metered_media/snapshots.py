@@ -11,6 +11,7 @@ import anyio.to_thread
 import av
 
 from metered_anyio.media_stream import MediaTrack, check_track
+from metered_media.decoding import PacketDecoder, own_branch
 from metered_media.errors import SnapshotError
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ class Snapshot:
 async def snapshot(track: MediaTrack, *, format: str = "rgb24", timeout: float = 5.0) -> Snapshot:
     """The next picture of a video track, in a pixel format of FFmpeg's.
 
-    It takes no frame away from those who read a received track or one of ours. Any other track must have no reader.
+    It takes no frame away from others who read a received track. A source of one's own must have no other reader; what
+    is sent, too, is looked at in a `branch()` of it. Of packets the next key frame is waited for.
 
     Raises `SnapshotError` if none came within `timeout` seconds (`timed_out`) or the track is over (`ended`),
     `TypeError` or `ValueError` for what is no video track and for an unknown format.
@@ -70,16 +72,28 @@ async def snapshot(track: MediaTrack, *, format: str = "rgb24", timeout: float =
     if track.kind != "video":
         raise ValueError("track must be a video track, not audio")
     av.VideoFormat(format)
-    branch = getattr(track, "branch", None)
-    own: Any = track if branch is None else branch(capacity=1)
+    own = own_branch(track)
     try:
         with anyio.fail_after(timeout):
-            frame = await own.recv()
+            frame = await _next_frame(track if own is None else own)
     except TimeoutError:
         raise SnapshotError("timed_out", f"no picture came within {timeout:g} s") from None
     except Exception as error:
         raise SnapshotError("ended", "the track has ended") from error
     finally:
-        if own is not track:
+        if own is not None:
             own.stop()
     return Snapshot(await anyio.to_thread.run_sync(lambda: frame.reformat(format=format)))
+
+
+async def _next_frame(track: Any) -> av.VideoFrame:
+    decoder = PacketDecoder()
+    while True:
+        given: Any = await track.recv()
+        if not isinstance(given, av.Packet):
+            picture: av.VideoFrame = given
+            return picture
+        frames = await anyio.to_thread.run_sync(decoder.frames, given, track.codec)
+        if frames:
+            found: av.VideoFrame = frames[0]
+            return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import itertools
 import math
 import os
@@ -19,11 +20,21 @@ import anyio.from_thread
 import anyio.lowlevel
 import av
 import pytest
+from aiortc.mediastreams import MediaStreamError
 
 from metered_anyio.rtc.frame_track import FrameTrack
-from metered_media import RecordingError, RecordingFinished, RecordingProgress, record
+from metered_media import (
+    AudioSource,
+    RecordingError,
+    RecordingFinished,
+    RecordingProgress,
+    open_file,
+    record,
+    snapshot,
+)
 from metered_media.recorder_file import FileWriter, stretched
 from metered_media.recorder_format import FORMATS, RecordingOptions
+from testbed.clips import clip
 from testbed.tracks import BLUE, GREEN, RED, Colour, ColourTrack, colour_of, has_pitch, is_colour
 
 pytestmark = pytest.mark.anyio
@@ -324,6 +335,43 @@ async def test_frames_that_nothing_can_be_made_of(tmp_path: Path) -> None:
         await feed(track, 0.3, first=0.4, colour=GREEN)
     assert recording.error is None
     assert Measured(tmp_path / "a.mp4").first_picture(GREEN) > 0.2
+
+
+@one_loop
+@pytest.mark.parametrize("passthrough", [False, True])
+async def test_a_file_that_is_played(tmp_path: Path, passthrough: bool) -> None:
+    source = await open_file(clip(tmp_path, "h264"), passthrough=passthrough)
+    async with source:
+        assert (source.video.codec == "H264") is passthrough
+        async with record(source.video, tmp_path / "a.mkv") as recording:
+            with anyio.fail_after(20):
+                await recording.wait()
+    found = Measured(tmp_path / "a.mkv")
+    assert len(found.pictures) >= 58
+    assert found.pictures[-1][0] == pytest.approx(2.0, abs=0.2)
+
+
+async def test_a_picture_of_a_source(tmp_path: Path) -> None:
+    for passthrough in (False, True):
+        async with await open_file(clip(tmp_path, "vp8"), passthrough=passthrough) as source:
+            assert (await snapshot(source.video)).width == 320
+
+
+async def test_what_is_sent_is_recorded_from_a_branch(tmp_path: Path) -> None:
+    source = AudioSource()
+
+    async def send() -> None:
+        with contextlib.suppress(MediaStreamError):
+            while True:
+                await source.recv()
+
+    async with record(source.branch(), tmp_path / "a.wav") as recording, anyio.create_task_group() as tasks:
+        tasks.start_soon(send)
+        await source.push(bytes(16_000))
+        source.end()
+        with anyio.fail_after(10):
+            await recording.wait()
+    assert Measured(tmp_path / "a.wav").seconds_of_sound == pytest.approx(0.5, abs=0.1)
 
 
 CRASH = """
