@@ -139,7 +139,7 @@ def _options(name: str, ceiling: int, bitrate: int) -> dict[str, str]:
             **bounds,
             "minrate": str(ceiling),
             "deadline": "realtime",
-            "cpu-used": "-10",
+            "cpu-used": "-16",
             "lag-in-frames": "0",
             "static-thresh": "1",
             "undershoot-pct": "100",
