@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import time
 from collections.abc import AsyncIterator
@@ -111,6 +112,28 @@ async def test_packets_of_a_file_are_seen_in_their_order(
             await viewer.until(lambda: len(numbers) >= 40, "pictures")
         assert numbers == sorted(numbers)
         assert numbers[-1] - numbers[0] <= len(numbers) + 8
+    finally:
+        player.stop()
+
+
+async def test_the_tenth_pass_of_a_file_shows_what_the_first_did(meeting: Stage, viewer: Guest, folder: Path) -> None:
+    path = write(folder / f"loop-{viewer.library.__name__}.mp4", video=Pictures(), seconds=0.5)
+    player = from_file(path, loop=True)
+    try:
+        guest = meeting.ours(ME)
+        guest.send("ours", player.video)
+        numbers: list[int] = []
+        async with going_on(note_numbers(viewer, numbers)):
+            await guest.join()
+            await viewer.until(lambda: numbers, "pictures")
+            began = time.monotonic()
+            await viewer.until(lambda: len(numbers) >= 140, "ten passes")
+        took = time.monotonic() - began
+        assert 140 / 34 < took < 140 / 24
+        last = numbers[-20:]
+        steps = [(new - old) % 15 for old, new in itertools.pairwise(last)]
+        assert set(numbers) == set(range(15))
+        assert sum(steps) <= len(steps) + 4
     finally:
         player.stop()
 
