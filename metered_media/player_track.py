@@ -205,13 +205,13 @@ class PlayerTrack(FrameTrack):
     def _stopped(self) -> bool:
         return self._box.ended
 
-    def end(self) -> None:
-        """There are no more."""
-        first = not self._box.ended
-        super().end()
+    def _close(self) -> None:
+        first = not self._over
+        super()._close()
         if first:
-            self._shown = None
+            self._box.clear()
             self._held.clear()
+            self._shown = None
             self._reader.left(self)
 
 

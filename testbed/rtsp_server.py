@@ -23,7 +23,9 @@ PICTURE: Final = (
 )
 TONE: Final = "audiotestsrc is-live=true ! audio/x-raw,rate=48000,channels=2 ! opusenc ! rtpopuspay name=pay1 pt=97"
 H264: Final = "x264enc tune=zerolatency speed-preset=ultrafast key-int-max=30 bitrate=500 ! rtph264pay name=pay0 pt=96"
-H264_B: Final = "x264enc b-adapt=false bframes=2 key-int-max=30 bitrate=500 ! video/x-h264,profile=main ! rtph264pay name=pay0 pt=96"
+H264_B: Final = (
+    "x264enc b-adapt=false bframes=2 key-int-max=30 ! video/x-h264,profile=main ! rtph264pay name=pay0 pt=96"
+)
 CODECS: Final = {"h264": H264, "h264_b": H264_B}
 
 _PROGRAM: Final = """
