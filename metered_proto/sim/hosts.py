@@ -6,6 +6,7 @@ until it wakes up; one that is dead hears nothing any more.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
@@ -108,7 +109,7 @@ MOST_WAKES: Final = 100
 """A machine that wants to be woken more often at one and the same time never lets time go on."""
 
 
-class Host:
+class Host(ABC):
     """One machine with its clock. Subclasses carry out its orders."""
 
     address = ""
@@ -158,9 +159,9 @@ class Host:
         """Something happens as soon as what is happening has happened."""
         self.world.after(0, lambda: self.tell(fact))
 
+    @abstractmethod
     def perform(self, order: Order) -> None:
         """Carry out an order."""
-        raise NotImplementedError
 
     def _wake(self, at: Micros) -> None:
         if at == self._wakes_at and not self.is_asleep and not self.is_dead:
@@ -291,13 +292,13 @@ class Application(Host):
     def begin(self) -> None:
         """The application starts."""
 
+    @abstractmethod
     def pursue(self, goal: Goal) -> None:
         """The application wants something."""
-        raise NotImplementedError
 
+    @abstractmethod
     def close(self) -> None:
         """The application ends."""
-        raise NotImplementedError
 
     def perform(self, order: Order) -> None:
         """Carry out an order of the session's; others are for the engine."""
@@ -352,9 +353,9 @@ class Application(Host):
         return len(self._effects)
 
     @property
+    @abstractmethod
     def session(self) -> ClientSession:
         """The session with the relay."""
-        raise NotImplementedError
 
     @property
     def peer_id(self) -> str | None:
@@ -376,6 +377,19 @@ class Application(Host):
         else:
             self.tokens_fetched += 1
             self.tell(EffectDone(effect, result))
+
+    def impatiently(self, op: int, patience: Micros | None, then: Callable[[], None] | None = None) -> None:
+        """Withdraw what is not answered in time; what `then`? Once nothing goes wrong any more, everybody waits."""
+
+        def withdraw() -> None:
+            if op in self.answers or self.is_asleep or self.is_dead or self.closed:
+                return
+            self.tell(Withdrawn(op))
+            if then is not None:
+                then()
+
+        if patience is not None and self.world.now < self.world.plan.heals_at:
+            self.world.after(patience, withdraw)
 
     def again(self, act: Callable[[], None]) -> None:
         """Do something in a while, unless it is over then."""
@@ -429,7 +443,7 @@ class ClientHost(Application):
         self._connect()
 
     def _connect(self) -> None:
-        self.ask(Connect(), self._connected)
+        self.impatiently(self.ask(Connect(), self._connected), self.spec.patience, lambda: self.again(self._connect))
 
     def _connected(self, answer: Answer) -> None:
         if answer.error is not None:
@@ -491,16 +505,7 @@ class ClientHost(Application):
         if through == "outbox":
             self._enqueue(channel, data)
         else:
-            self._impatiently(self.ask(Publish.of(channel, data, ack=through == "ack")))
-
-    def _impatiently(self, op: int) -> None:
-        """The application does not wait for ever."""
-        if self.spec.patience is not None:
-            self.world.after(self.spec.patience, lambda: self._withdraw(op))
-
-    def _withdraw(self, op: int) -> None:
-        if op not in self.answers and not self.is_asleep:
-            self.tell(Withdrawn(op))
+            self.impatiently(self.ask(Publish.of(channel, data, ack=through == "ack")), self.spec.patience)
 
     def _enqueue(self, channel: str, data: dict[str, Any]) -> None:
         assert self.outbox is not None, "there is no outbox"
@@ -521,7 +526,7 @@ class ClientHost(Application):
 
     def _question(self, peer: str, timeout: float) -> None:
         self.published += 1
-        self._impatiently(self.ask(Request.of(peer, {"n": self.published}, timeout)))
+        self.impatiently(self.ask(Request.of(peer, {"n": self.published}, timeout)), self.spec.patience)
 
     def close(self) -> None:
         """Close for good."""
@@ -560,6 +565,7 @@ class PeerHost(Application):
         self.fails = 0
         """So many descriptions are to fail."""
         self.room = ""
+        self._patience: Micros | None = None
         self._said = 0
         self._made = 0
         self._bytes: dict[str, int] = {}
@@ -575,8 +581,8 @@ class PeerHost(Application):
     def pursue(self, goal: Goal) -> None:
         """What a peer can want."""
         match goal:
-            case Joins(room):
-                self.room = room
+            case Joins(room, patience):
+                self.room, self._patience = room, patience
                 self._join()
             case SendsTrack(number, kind):
                 self.ask(AddTrack(self._track(number, kind)))
@@ -594,7 +600,8 @@ class PeerHost(Application):
                 self.close()
 
     def _join(self) -> None:
-        self.ask(Join(self.room), lambda answer: self._joined(answer))
+        op = self.ask(Join(self.room), lambda answer: self._joined(answer))
+        self.impatiently(op, self._patience, lambda: self.again(self._join))
 
     def _joined(self, answer: Answer) -> None:
         if answer.error is not None and self.machine.state == "idle":

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from metered_proto.sim.hosts import PeerHost
     from metered_proto.sim.world import World
 
-ICE_PATIENCE: Final[Micros] = 20 * SECOND
+ICE_PATIENCE: Final[Micros] = 12 * SECOND
 """How long candidates are tried before a connection fails."""
 
 CONSENT: Final[Micros] = 6 * SECOND

@@ -140,8 +140,6 @@ class Pipe:
             batch.append(item)
         if items:
             self._world.at(items[0][0], self._arrived)
-        if not batch:
-            return
         if self._blocked and not self._queued:
             self._blocked = False
             self._writer(False, 0)

@@ -27,8 +27,8 @@ class Client(Word, frozen=True, kw_only=True):
     """A signalling client. It connects when the world begins, and again whenever its first connect fails.
 
     With `tokens` it is known by its name and fetches tokens that live for `token_lifetime` seconds; otherwise it has
-    a publishable key. `outbox` are its options, where it has one; `answers` makes it answer requests. What waits longer
-    than `patience` for an answer is withdrawn.
+    a publishable key. `outbox` are its options, where it has one; `answers` makes it answer requests. As long as things
+    go wrong, what waits longer than `patience` for an answer is withdrawn.
     """
 
     name: str
@@ -101,9 +101,10 @@ class AsksPeer(Word, frozen=True):
 
 
 class Joins(Word, frozen=True):
-    """Enter the room; where that fails, try again."""
+    """Enter the room; where that fails, or takes longer than `patience` while things go wrong, try again."""
 
     room: str = "room"
+    patience: Micros | None = None
 
 
 class Leaves(Word, frozen=True):

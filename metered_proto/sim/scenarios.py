@@ -555,7 +555,12 @@ def storm(seed: int) -> Plan:
         for name in NAMES[: draw.number(2, 5)]
     )
     names = [peer.name for peer in peers]
-    script = _call(draw, peers, until=30)
+    script = [
+        Act(act.at, act.who, Joins(patience=draw.time(0.01, 3)))
+        if isinstance(act.what, Joins) and draw.chance(0.3)
+        else act
+        for act in _call(draw, peers, until=30)
+    ]
     for _ in range(draw.number(2, 12)):
         number = draw.number(1, 4)
         goal = draw.goal(

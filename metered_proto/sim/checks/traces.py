@@ -12,7 +12,7 @@ import msgspec
 
 from metered_proto.client.envelope import unseal
 from metered_proto.errors import MeteredRealtimeError
-from metered_proto.events import Connected, Data, Disconnected, GoingAway, Message
+from metered_proto.events import Connected, Data, Disconnected, GoingAway, Message, StateChange
 from metered_proto.facts import Asked, EffectDone, LinkAsked, Received, Withdrawn, Woken
 from metered_proto.machine import SECOND, Micros, micros
 from metered_proto.orders import Answer, AnswerAll, Note, OpenLink, Order, Tell, TellAll
@@ -97,7 +97,7 @@ def delays_are_the_ladders(steps: Iterable[Step], ladders: dict[str, ReconnectOp
                         state.welcomed_at = step.now
                     case GoingAway(retry_after_ms):
                         state.floor = step.now + retry_after_ms * 1000
-                    case Disconnected(_, _, will_reconnect=False):
+                    case Disconnected(_, _, will_reconnect=False) | StateChange(to="idle"):
                         state.rung = 0
                     case _:
                         pass
