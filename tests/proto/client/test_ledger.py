@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from model_kit import modest
 
 from metered_proto.client.calls import Subscribe
 from metered_proto.client.ledger import Ledger, PendingSubscribe
@@ -168,4 +168,4 @@ class LedgerAgainstAList(RuleBasedStateMachine):
 
 
 TestLedgerAgainstAList = LedgerAgainstAList.TestCase
-TestLedgerAgainstAList.settings = settings(max_examples=20, stateful_step_count=30, deadline=None)
+TestLedgerAgainstAList.settings = modest(20, 30)

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from model_kit import modest
 
 from metered_proto.client.deduplicator import Deduplicator, Delivery
 from metered_proto.client.envelope import unseal
@@ -342,4 +342,4 @@ class OutboxAgainstAList(RuleBasedStateMachine):
 
 
 TestOutboxAgainstAList = OutboxAgainstAList.TestCase
-TestOutboxAgainstAList.settings = settings(max_examples=20, stateful_step_count=40, deadline=None)
+TestOutboxAgainstAList.settings = modest(20, 40)

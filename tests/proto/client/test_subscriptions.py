@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from model_kit import modest
 
 from metered_proto.client.calls import Subscribe
 from metered_proto.client.subscriptions import Subscriptions
@@ -426,4 +426,4 @@ class SubscriptionsAgainstAModel(RuleBasedStateMachine):
 
 
 TestSubscriptionsAgainstAModel = SubscriptionsAgainstAModel.TestCase
-TestSubscriptionsAgainstAModel.settings = settings(max_examples=20, stateful_step_count=40, deadline=None)
+TestSubscriptionsAgainstAModel.settings = modest(20, 40)

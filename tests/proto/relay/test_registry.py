@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from model_kit import modest
 
 from metered_proto.events import PresencePeer
 from metered_proto.relay import registry as registry_file
@@ -234,4 +234,4 @@ class RegistryModel(RuleBasedStateMachine):
 
 
 TestRegistryModel = RegistryModel.TestCase
-TestRegistryModel.settings = settings(max_examples=20, stateful_step_count=30, deadline=None)
+TestRegistryModel.settings = modest(20, 30)

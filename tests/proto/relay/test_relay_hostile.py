@@ -9,8 +9,8 @@ import sys
 import hypothesis.strategies as st
 import msgspec
 import pytest
-from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from model_kit import modest
 
 from metered_proto.entropy import Entropy
 from metered_proto.facts import (
@@ -366,4 +366,4 @@ class AnyFacts(RuleBasedStateMachine):
 
 
 TestAnyFacts = AnyFacts.TestCase
-TestAnyFacts.settings = settings(max_examples=20, stateful_step_count=40, deadline=None)
+TestAnyFacts.settings = modest(20, 40)

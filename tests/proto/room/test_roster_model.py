@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from model_kit import modest
 
 from metered_proto.events import Presence, PresencePeer
 from metered_proto.room.roster import Changes, Roster
@@ -92,4 +92,4 @@ class RosterModel(RuleBasedStateMachine):
 
 
 TestRosterModel = RosterModel.TestCase
-TestRosterModel.settings = settings(max_examples=25, stateful_step_count=15, deadline=None)
+TestRosterModel.settings = modest(25, 15)
