@@ -225,7 +225,7 @@ class Reading:
         if container is not None and not self._stopping:
             self.error = None
             for kind in KINDS:
-                if _stream(container, kind) is None and not self.plan.reconnect:
+                if _stream(container, kind) is None:
                     self._lacking.add(kind)
                     self.tracks[kind].end()
         return container
