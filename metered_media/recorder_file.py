@@ -244,8 +244,9 @@ class _Work:
             return False
         rate = self._options.sample_rate
         if self._audio is None:
-            self._audio = AudioTimeline(rate, self._begin(arrival - frame.samples / frame.sample_rate))
-            if "video" not in self._kinds:
+            alone = "video" not in self._kinds
+            self._audio = AudioTimeline(rate, self._begin(arrival - frame.samples / frame.sample_rate), alone=alone)
+            if alone:
                 self._open(arrival, None)
         count = sum(piece.samples for piece in pieces)
         data = b"".join(bytes(piece.planes[0])[: piece.samples * self._sample] for piece in pieces)

@@ -98,11 +98,15 @@ class Sound:
 
 
 class AudioTimeline:
-    """What to write when of one file's sound, at `rate` samples a second, without a gap from `began` on."""
+    """What to write when of one file's sound, at `rate` samples a second, without a gap from `began` on.
 
-    def __init__(self, rate: int, began: float) -> None:
+    With `alone` there is nothing else in the file: then it begins when its first frame should have come.
+    """
+
+    def __init__(self, rate: int, began: float, *, alone: bool = False) -> None:
         self._rate = rate
         self._began = began
+        self._alone = alone
         self._alignment = Alignment()
         self._waiting: deque[tuple[float, float, Mapping, int, Any]] = deque()
         self.written = 0
@@ -129,6 +133,8 @@ class AudioTimeline:
 
     def _place(self) -> Iterator[Silence | Sound]:
         _, stamp, mapping, samples, frame = self._waiting.popleft()
+        if self._alone and not self.written:
+            self._began = min(self._began, stamp + mapping.offset)
         start = round((stamp + mapping.offset - self._began) * self._rate)
         gap = start - self.written
         if gap > _SOFT * self._rate:

@@ -158,6 +158,17 @@ def test_whatever_stamps_say_the_file_is_as_long_as_it_took(given: list[tuple[fl
     assert timeline.written / RATE >= now - 0.2
 
 
+def test_a_first_frame_that_was_late_costs_nothing_where_there_is_nothing_else() -> None:
+    frames = [(arrival + (0.09 if number == 0 else 0), stamp) for number, (arrival, stamp) in enumerate(steady(100))]
+    frames.sort(key=lambda frame: frame[1])
+    for alone in (True, False):
+        timeline = AudioTimeline(RATE, 0.09, alone=alone)
+        for arrival, stamp in frames:
+            timeline.put(max(arrival, 0.11), stamp, FRAME, None)
+        written = sum(piece.samples for piece in timeline.rest(2.0))
+        assert written == 96_000 if alone else written < 96_000  # beside pictures it is squeezed until it fits
+
+
 def test_frames_without_end_do_not_wait_without_end() -> None:
     timeline = AudioTimeline(RATE, 0.0)
     for number in range(5000):

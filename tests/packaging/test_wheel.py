@@ -133,3 +133,26 @@ def test_the_command_says_what_it_lacks(python: Path) -> None:
     assert done.stdout == ""
     assert "pip install 'metered-sansio[cli]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_commands_of_media_are_entry_points(python: Path) -> None:
+    code = """
+from importlib.metadata import entry_points
+print(sorted((each.name, each.module) for each in entry_points(group="metered.commands")))
+"""
+    found = _run(python, code)
+    for name in ("bridge", "devices", "play", "record"):
+        assert f"('{name}', 'metered_media.cli." in found
+
+
+def test_media_says_what_it_lacks(python: Path) -> None:
+    code = """
+import metered_media
+from metered_anyio import WebRtcMissingError
+for name in ("record", "snapshot", "AudioSource", "from_file"):
+    try:
+        getattr(metered_media, name)
+    except WebRtcMissingError as error:
+        print(error)
+"""
+    assert _run(python, code).count("pip install 'metered-sansio[webrtc]'") == 4
