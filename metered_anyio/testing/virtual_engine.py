@@ -411,7 +411,7 @@ class VirtualEngine:
 
     # --- tracks of ours ---
 
-    def offer_track(self, key: int, track: LocalSource, encoding: Encoding | None = None) -> None:
+    def offer_track(self, key: int, track: LocalSource, encoding: Encoding) -> None:
         self.withdraw_track(key)
         self._sources[key] = track
 

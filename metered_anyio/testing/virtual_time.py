@@ -6,6 +6,7 @@ trio has such a clock (`trio.testing.MockClock`); for asyncio it is here.
 from __future__ import annotations
 
 import asyncio
+import math
 import selectors
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, TypeAlias, TypeVar
@@ -45,7 +46,8 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
         self._limiter = limiter
 
     def _jump(self, seconds: float) -> None:
-        self._now += seconds
+        # After months, a float has no room for so short a time.
+        self._now = max(self._now + seconds, math.nextafter(self._now, math.inf))
 
     def _is_waited_for(self) -> bool:
         return self._limiter is not None and self._limiter.borrowed_tokens > 0
