@@ -6,6 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from metered_anyio.testing.cassette import Cassette as Cassette
+    from metered_anyio.testing.embedded_relay import EmbeddedRelay as EmbeddedRelay
     from metered_anyio.testing.virtual_box import Path as Path
     from metered_anyio.testing.virtual_box import VirtualRoom as VirtualRoom
     from metered_anyio.testing.virtual_box import virtual_room as virtual_room
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from metered_anyio.testing.virtual_time import virtual_backend as virtual_backend
 
 _HOME: Final = {
+    "Cassette": "cassette",
+    "EmbeddedRelay": "embedded_relay",
     "Path": "virtual_box",
     "Traffic": "virtual_network",
     "VirtualEventLoop": "virtual_time",
