@@ -92,7 +92,8 @@ class Container:
         context.time_base = Fraction(1, TICKS)
         context.gop_size = _GOP
         context.max_b_frames = 0
-        context.thread_count = 2
+        # One: the threads of libvpx wait for each other by spinning, and several files are written side by side anyway.
+        context.thread_count = 1
         bitrate = self._options.video_bitrate
         if encoder == "libx264":
             # Without a look ahead, what is lost in a crash is little, and so is what is kept in memory.
