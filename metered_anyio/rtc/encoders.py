@@ -121,8 +121,11 @@ class VideoEncoder:
         self._ceiling = min(most, 2 * bitrate) if self._name in _LIVE else bitrate
         context.bit_rate = max(self._ceiling, bitrate)
         context.options = _options(self._name, context.bit_rate, bitrate)
+        if self._name == "libvpx" and bitrate < most:
+            # What the way cannot carry is of no use: rather fewer pictures than more bits.
+            context.options = {**context.options, "drop-threshold": "30"}
         if self._name == "libvpx":
-            context.qmin, context.qmax = 2, 56
+            context.qmin, context.qmax = 2, 63
         context.open()
         context.bit_rate = self._bitrate = bitrate
         self._made_for = (width, height)

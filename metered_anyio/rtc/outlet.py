@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from metered_anyio.encoding import Encoding
@@ -83,6 +83,8 @@ class Outlet:
         self.frames = 0
         self.key_frames = 0
         self.frames_dropped = 0
+        self.direct: Callable[[Encoded, int], bool] | None = None
+        """Sends a frame with its time here and now, if it can. The sender's, for frames that need not wait."""
         self._now = asyncio.get_running_loop().time
         self._timeline = Timeline(self.clock, self.clock // 1000 if kind == "video" else SAMPLES, self._now)
         self._feed: Feed | None = None
@@ -91,6 +93,7 @@ class Outlet:
         self._queue: deque[Encoded] = deque()
         self._replay: deque[Encoded] = deque()  # from before this outlet listened; sent first
         self._arrival: asyncio.Future[None] | None = None
+        self._stamped: int | None = None  # the time of the frame that comes next, if it has one already
         self._origin: object = None  # of what is being sent
         self._ration: Ration | None = None
         self._asked_at = 0.0
@@ -147,6 +150,7 @@ class Outlet:
 
     def stop(self) -> None:
         """The sender is done for good."""
+        self.direct = None
         self.feed_from(None)
         self._closed = True
 
@@ -159,6 +163,7 @@ class Outlet:
         self._replay.clear()
         self._timeline.cut()
         self._origin = None
+        self._stamped = None
 
     # --- what comes ---
 
@@ -170,6 +175,10 @@ class Outlet:
                 self._queue.popleft()
                 self.frames_dropped += 1
         elif not self._take_picture(frame):
+            return
+        waited_for = self._arrival is not None and not self._arrival.done()
+        if waited_for and len(self._queue) == 1 and not self._replay and self._send_directly(frame):
+            self._queue.clear()
             return
         if self._arrival is not None and not self._arrival.done():
             self._arrival.set_result(None)
@@ -202,6 +211,25 @@ class Outlet:
                 return False
         self._queue.append(frame)
         return True
+
+    def _send_directly(self, frame: Encoded) -> bool:
+        if self.direct is None:
+            return False
+        at = self._timeline.stamp(frame.pts, _TIME_BASES[self.kind])
+        try:
+            if self.direct(frame, at):
+                self._count(frame)
+                return True
+        except Exception:
+            # Whatever it is, the sender is to meet it, and not those who get the same frame.
+            self.direct = None
+        self._stamped = at
+        return False
+
+    def _count(self, frame: Encoded) -> None:
+        self.frames += 1
+        if frame.key and self.kind == "video":
+            self.key_frames += 1
 
     def _lose(self) -> None:
         self.frames_dropped += 1
@@ -247,10 +275,9 @@ class Outlet:
             self._timeline.cut()  # as close together as they can be: all of it is in the past
         else:
             frame = self._queue.popleft()
-        self.frames += 1
-        if frame.key and self.kind == "video":
-            self.key_frames += 1
-        return frame, self._timeline.stamp(frame.pts, _TIME_BASES[self.kind])
+        self._count(frame)
+        at, self._stamped = self._stamped, None
+        return frame, self._timeline.stamp(frame.pts, _TIME_BASES[self.kind]) if at is None else at
 
 
 class _TimeBase(NamedTuple):

@@ -362,7 +362,7 @@ def route_by_mid(dtls: Any, arrived: Callable[[Any, Any], None]) -> None:
 
 def contain(dtls: Any, sctp: Any | None, failed: Callable[[Exception], None]) -> None:
     """A packet that cannot be read is dropped. In aiortc it ends the connection, with a traceback in the log."""
-    for owner, names in ((dtls, ("_handle_rtp_data", "_handle_rtcp_data", "_send_rtp")), (sctp, ("_handle_data",))):
+    for owner, names in ((dtls, ("_handle_rtp_data", "_handle_rtcp_data")), (sctp, ("_handle_data",))):
         for name in names:
             if owner is not None and name not in vars(owner):
                 setattr(owner, name, _contained(getattr(owner, name), failed))
@@ -481,4 +481,4 @@ _HIDDEN_IN_RECEIVER: Final = (
     "rtcp_task",
     "remote_bitrate_estimator",
 )
-_DTLS_NAMES: Final = ("_role", "_task", "_rtp_router", "_handle_rtp_data", "_handle_rtcp_data", "_send_rtp")
+_DTLS_NAMES: Final = ("_role", "_task", "_rtp_router", "_handle_rtp_data", "_handle_rtcp_data", "_tx_srtp", "transport")

@@ -11,13 +11,15 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from aiortc.codecs import is_rtx
 from aiortc.rtp import HeaderExtensions
 from aiortc.utils import random16, random32
 
+from metered_anyio.rtc import private_ice
+from metered_anyio.rtc.encoded import Encoded
 from metered_anyio.rtc.outlet import Outlet
 
 SENDER: Final = "_RTCRtpSender__"
@@ -37,6 +39,8 @@ PAUSE: Final = 0.004
 """So many packets leave in one go, and then others are let in for some seconds: no way takes any number at once."""
 
 _HEADER: Final = struct.Struct("!BBHLL")
+_EXTENSION: Final = struct.Struct("!HH")
+_DTLS: Final = "_RTCDtlsTransport__"
 _NTP_EPOCH: Final = 2_208_988_800  # seconds from 1900 to 1970
 
 
@@ -63,6 +67,11 @@ class _Sending:
         self._payloads: dict[str, Payload] = {}
         self._history: list[tuple[int, int, bool, Payload, bytes, bytes] | None] = [None] * HISTORY
         self._running = False
+        self._origin = random32()
+        self._ssrc = sender._ssrc
+        self._withheld = False  # frames, because the remote did not want any
+        self._in_a_row = 0  # packets
+        self._paused_at = 0.0
         self._sequence = _first_sequence_number()
         self._repaired = _first_sequence_number()  # the next sequence number of what is sent once more
         self._send = sender.send
@@ -99,52 +108,72 @@ class _Sending:
             getattr(sender, SENDER + "rtp_exited").set()
 
     async def _run(self) -> None:
-        sender, outlet, history = self._sender, self._outlet, self._history
-        extensions = getattr(sender, SENDER + "rtp_header_extensions_map")
-        mid, ssrc = getattr(sender, SENDER + "mid"), sender._ssrc
-        origin = random32()
-        sent = 0
-        withheld = False
-        loop = asyncio.get_running_loop()
-        paused_at = loop.time()
+        outlet = self._outlet
+        outlet.direct = self._send_at_once
         while True:
             frame, at = await outlet.next()
-            if not sender._enabled or outlet.codec is None:
-                withheld = True
-                continue
-            if withheld:
+            if not self._sender._enabled or outlet.codec is None:
+                self._withheld = True
+            elif self._withheld:
                 # The remote has seen nothing of what came before this.
-                withheld = False
+                self._withheld = False
                 outlet.start_anew()
-                continue
-            payload = self._payloads[outlet.codec]
-            timestamp = (origin + at * payload.clock // outlet.clock) & 0xFFFFFFFF
-            ntp = _ntp_time()
-            values = HeaderExtensions(mid=mid, abs_send_time=(ntp >> 14) & 0xFFFFFF)
-            if frame.level is not None:
-                values.audio_level = (False, frame.level)
-            profile, value = extensions.set(values)
-            first = 0x90 if value else 0x80
-            extension = struct.pack("!HH", profile, len(value) >> 2) + value if value else b""
-            transport = sender.transport
-            last = len(frame.payloads) - 1
-            for number, data in enumerate(frame.payloads):
-                sequence = self._sequence
-                self._sequence = (sequence + 1) & 0xFFFF
-                marker = number == last
-                head = _HEADER.pack(first, payload.type | marker << 7, sequence, timestamp, ssrc)
-                history[sequence % HISTORY] = (sequence, timestamp, marker, payload, extension, data)
-                await transport._send_rtp(head + extension + data)
-                sent += 1
-                if sent >= AT_ONCE:
-                    sent = 0
-                    if loop.time() - paused_at < PAUSE * 2:
-                        await asyncio.sleep(PAUSE)
-                    paused_at = loop.time()
-            setattr(sender, SENDER + "ntp_timestamp", ntp)
-            setattr(sender, SENDER + "rtp_timestamp", timestamp)
-            _add(sender, SENDER + "octet_count", frame.size)
-            _add(sender, SENDER + "packet_count", last + 1)
+            else:
+                await self._transmit(frame, at, outlet.codec)
+
+    def _send_at_once(self, frame: Encoded, at: int) -> bool:
+        """Send a frame from within whoever made it, which saves waking a task for it. False: it has to wait."""
+        codec = self._outlet.codec
+        if self._withheld or not self._sender._enabled or not can_send(self._sender.transport):
+            return False
+        if codec is None or self._in_a_row + len(frame.payloads) > AT_ONCE:
+            return False
+        for packet in self._packets(frame, at, codec):
+            send(self._sender.transport, packet)
+        self._in_a_row += len(frame.payloads)
+        return True
+
+    async def _transmit(self, frame: Encoded, at: int, codec: str) -> None:
+        for packet in self._packets(frame, at, codec):
+            if not can_send(self._sender.transport):
+                raise ConnectionError("the transport is gone")
+            send(self._sender.transport, packet)
+            self._in_a_row += 1
+            if self._in_a_row >= AT_ONCE:
+                self._in_a_row = 0
+                loop = asyncio.get_running_loop()
+                if loop.time() - self._paused_at < PAUSE * 2:
+                    await asyncio.sleep(PAUSE)
+                self._paused_at = loop.time()
+
+    def _packets(self, frame: Encoded, at: int, codec: str) -> Iterator[bytes]:
+        """The packets of a frame, each counted when it is taken."""
+        sender, payload = self._sender, self._payloads[codec]
+        timestamp = (self._origin + at * payload.clock // self._outlet.clock) & 0xFFFFFFFF
+        ntp = int((time.time() + _NTP_EPOCH) * (1 << 32))
+        extension = self._extension(frame, ntp)
+        first = 0x90 if extension else 0x80
+        last = len(frame.payloads) - 1
+        for number, data in enumerate(frame.payloads):
+            sequence = self._sequence
+            self._sequence = (sequence + 1) & 0xFFFF
+            marker = number == last
+            self._history[sequence % HISTORY] = (sequence, timestamp, marker, payload, extension, data)
+            head = _HEADER.pack(first, payload.type | marker << 7, sequence, timestamp, self._ssrc)
+            yield head + extension + data
+        setattr(sender, SENDER + "ntp_timestamp", ntp)
+        setattr(sender, SENDER + "rtp_timestamp", timestamp)
+        _add(sender, SENDER + "octet_count", frame.size)
+        _add(sender, SENDER + "packet_count", last + 1)
+
+    def _extension(self, frame: Encoded, ntp: int) -> bytes:
+        """The header extensions of a frame's packets (RFC 8285)."""
+        sender = self._sender
+        values = HeaderExtensions(mid=getattr(sender, SENDER + "mid"), abs_send_time=(ntp >> 14) & 0xFFFFFF)
+        if frame.level is not None:
+            values.audio_level = (False, frame.level)
+        profile, value = getattr(sender, SENDER + "rtp_header_extensions_map").set(values)
+        return _EXTENSION.pack(profile, len(value) >> 2) + value if value else b""
 
     async def repair(self, sequence: int) -> None:
         """Send a packet once more that the remote missed (RFC 4588, or just as it was)."""
@@ -158,7 +187,8 @@ class _Sending:
             self._repaired = (number + 1) & 0xFFFF
             data = sequence.to_bytes(2, "big") + data
         head = _HEADER.pack(0x90 if extension else 0x80, kind | marker << 7, number, timestamp, ssrc)
-        await self._sender.transport._send_rtp(head + extension + data)
+        if can_send(self._sender.transport):
+            send(self._sender.transport, head + extension + data)
 
 
 class _Steering:
@@ -191,8 +221,19 @@ def _first_sequence_number() -> int:
     return int(random16()) % 32768
 
 
-def _ntp_time() -> int:
-    return int((time.time() + _NTP_EPOCH) * (1 << 32))
+def can_send(dtls: Any) -> bool:
+    """Whether there is a way to the remote, and keys for it."""
+    return dtls.state == "connected" and private_ice.selected_pair(dtls.transport._connection) is not None
+
+
+def send(dtls: Any, packet: bytes) -> None:
+    """Encrypt an RTP packet and let it go, as aiortc and aioice do it in four coroutines that never wait."""
+    data = dtls._tx_srtp.protect(packet)
+    pair = private_ice.selected_pair(dtls.transport._connection)
+    assert pair is not None
+    pair.protocol.transport.sendto(data, pair.remote_addr)
+    _add(dtls, _DTLS + "tx_bytes", len(data))
+    _add(dtls, _DTLS + "tx_packets", 1)
 
 
 def _add(owner: Any, name: str, amount: int) -> None:
