@@ -53,6 +53,10 @@ sim: $(READY)  ## simulated runs of every scenario under faults: is every promis
 fuzz: $(READY)  ## inputs that are nearly right, for all that reads what others wrote: ARGS="--inputs 1000000"
 	@$(BIN)/python -m tests.fuzz $(ARGS)
 
+.PHONY: mutants
+mutants: $(READY)  ## small faults in the machines: which of them would no test notice?
+	@$(BIN)/python -m tests.mutation $(ARGS)
+
 .PHONY: docs
 docs: $(DOCS_READY)  ## the documentation, into docs/_build
 	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build $(ARGS)

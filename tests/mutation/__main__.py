@@ -29,7 +29,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "client/ladder": ("client/test_ladder.py", "client/test_session_reconnecting.py"),
     "client/heartbeat": ("client/test_heartbeat.py", "client/test_session_reconnecting.py"),
     "client/ledger": ("client/test_ledger.py", "client/test_ledger_model.py", "client/test_session_requests.py"),
-    "client/subscriptions": ("client/test_subscriptions.py", "client/test_subscriptions_model.py"),
+    "client/subscriptions": ("client/test_subscriptions.py", "client/test_session_reconnecting.py"),
     "client/outbox": ("client/test_outbox.py", "client/test_outbox_losses.py", "client/test_outbox_batches.py",
                       "client/test_outbox_endings.py", "client/test_outbox_model.py", "client/test_session_outbox.py"),
     "client/unacked": ("client/test_unacked.py", "client/test_outbox.py", "client/test_outbox_model.py"),
@@ -41,7 +41,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "room/roster": ("room/test_roster.py", "room/test_roster_model.py", "room/test_room_presence.py"),
     "room/membership": ("room/test_membership.py", "room/test_room_joining.py"),
     "room/replacing": ("room/test_replacing.py", "room/test_room_tracks.py"),
-    "relay/registry": ("relay/test_registry.py", "relay/test_registry_model.py", "relay/test_relay.py"),
+    "relay/registry": ("relay/test_registry.py", "relay/test_relay.py"),
 }  # fmt: skip
 """What is tried, and the tests that come first."""
 
@@ -86,6 +86,8 @@ def _run_tests(module: str, mutant: Mutant | None, files: list[str]) -> None:
     """In the child: never returns."""
     import pytest
 
+    for name in [name for name in sys.modules if name.startswith("metered_proto")]:
+        del sys.modules[name]  # whoever runs this may have imported it
     if mutant is not None:
         sys.meta_path.insert(0, _Instead(f"metered_proto.{module.replace('/', '.')}", mutant.source))
     quiet = os.open(os.devnull, os.O_WRONLY)
