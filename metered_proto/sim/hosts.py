@@ -210,7 +210,15 @@ class RelayHost(Host):
     machine: Relay
 
     def __init__(self, world: World, name: str, seed: str) -> None:
-        limits = Limits(connects_per_minute=None, message_rate=world.plan.message_rate, max_queue=world.plan.max_queue)
+        plan = world.plan
+        limits = Limits(
+            connects_per_minute=None,
+            message_rate=plan.message_rate,
+            max_queue=plan.max_queue,
+            max_connections=plan.max_connections,
+            message_quota=plan.message_quota,
+            quota_period=plan.quota_period,
+        )
         settings = RelaySettings(born_at=world.wall, keys=(world.key,), secrets=(world.secret,), limits=limits)
         super().__init__(world, name, Relay(settings, Entropy(seed)))
         self.settings, self.seed = settings, seed

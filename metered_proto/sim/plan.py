@@ -301,6 +301,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     settles: Micros = 120 * SECOND
     message_rate: float | None = 100.0
     max_queue: int = 1 << 20
+    max_connections: int | None = None
+    message_quota: int | None = None
+    quota_period: float = 60.0
 
     @property
     def heals_at(self) -> Micros:

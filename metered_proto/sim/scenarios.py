@@ -326,6 +326,41 @@ def requests(seed: int) -> Plan:
     return Plan(scenario="requests", seed=seed, hosts=hosts, script=tuple(script))
 
 
+def limits(seed: int) -> Plan:
+    """A relay with no room for one more connection than there are clients, and with a quota that is soon used up."""
+    draw = _draw("limits", seed)
+    names = ("ann", "bob", "cid")
+    hosts = tuple(
+        Client(
+            name=name,
+            tokens=draw.chance(0.5),
+            subscribes=("c",),
+            outbox=Outbox(
+                rate=draw.one((90.0, 10.0)), batch=BatchOptions(max_messages=4) if draw.chance(0.3) else None
+            ),
+            retry_first=True,
+            inactivity_timeout=draw.one((5.0, 60.0)),
+            deduplicates=draw.chance(0.5),
+        )
+        for name in names
+    )
+    script = [
+        Act(draw.time(0, 5), name, Publishes("c", draw.number(5, 60), draw.time(0.02, 1), draw.one(("ack", "outbox"))))
+        for name in names
+    ]
+    script += draw.some(1, 5, _hits(draw, names, lambda d: d.fault(HalfOpen(), Cut(), Stall(d.time(1, 60))), 60))
+    script += draw.some(0, 1, _hits(draw, ("",), _bad_relay, 60))
+    return Plan(
+        scenario="limits",
+        seed=seed,
+        hosts=hosts,
+        script=tuple(script),
+        max_connections=len(hosts),
+        message_quota=draw.number(20, 60),
+        quota_period=draw.number(10, 40),
+    )
+
+
 def chaos(seed: int) -> Plan:
     """Clients that do all that clients can, while all goes wrong that can; some do not wait for answers long."""
     draw = _draw("chaos", seed)
@@ -500,6 +535,7 @@ def glare(seed: int) -> Plan:
             script.append(Act(at + draw.time(0, 0.3), name, change))
     script += draw.some(0, 3, _hits(draw, names, lambda d: Latency(d.time(0.001, 0.8), d.time(0, 0.5)), 60))
     script += draw.some(0, 3, _hits(draw, names, lambda d: EngineFails(d.number(1, 2)), 60))
+    script += draw.some(0, 3, lambda: Act(draw.time(5, 60), draw.one(names), OpensChannel(draw.one(names))))
     script += draw.some(0, 1, _hits(draw, names, lambda _: Cut(), 60))
     return Plan(scenario="glare", seed=seed, hosts=peers, script=tuple(script))
 
@@ -585,7 +621,7 @@ def storm(seed: int) -> Plan:
 SCENARIOS: Final[dict[str, Scenario]] = {
     scenario.__name__: scenario
     for scenario in (
-        device, fleet, drain, half_open, tokens, clocks, slow_reader, patterns, requests, chaos,
+        device, fleet, drain, half_open, tokens, clocks, slow_reader, patterns, requests, limits, chaos,
         pair, quartet, octet, partition, relay_killed, turn, glare, laptops, reborn, storm,
     )
 }  # fmt: skip

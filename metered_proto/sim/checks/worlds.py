@@ -129,7 +129,12 @@ def calls_are_up(world: World) -> list[Violation]:
     peers = {str(peer.machine.peer_id): peer for peer in _joined(world)}
     # A track that took another's place goes by what was said of that one.
     swapped = [act.who for act in world.plan.script if isinstance(act.what, SwapsTrack)]
-    found: list[Violation] = []
+    found = [
+        Violation(promise, peer.name, f"{len(connection.channels)} data channels did not open")
+        for peer in peers.values()
+        for connection in peer.connections.values()
+        if connection.up and connection.channels and not any(_gave_up(peer, peer_id) for peer_id in peers)
+    ]
     for one in peers.values():
         for peer_id, other in peers.items():
             if other is one or other.room != one.room or not (one.machine.tracks or other.machine.tracks):

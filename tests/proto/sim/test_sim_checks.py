@@ -294,6 +294,13 @@ class TestWorldsAtRest:
         [found] = checks.calls_are_up(world)
         assert "0 of 1 tracks" in found.what
 
+    def test_a_data_channel_that_did_not_open(self) -> None:
+        world = at_rest(ROOM)
+        [connection] = world.peers["ada"].connections.values()
+        connection.channels.append(-7)
+        [found] = checks.calls_are_up(world)
+        assert "did not open" in found.what
+
     def test_a_track_of_which_something_else_was_said(self) -> None:
         world = at_rest(ROOM)
         seen = world.peers["ben"].seen["ada"]
