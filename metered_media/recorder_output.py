@@ -121,7 +121,6 @@ class Container:
         """See `Output`."""
         assert self._video is not None
         frame.pts, frame.time_base = at, Fraction(1, TICKS)
-        frame.duration = TICKS // 30  # libvpx takes twenty times as long for a frame without one
         # The sender's key frames need not be ours.
         frame.pict_type = PictureType.NONE
         self._container.mux(self._video.encode(frame))

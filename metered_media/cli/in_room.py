@@ -129,6 +129,7 @@ class InRoom:
                     self._live.update(Text("\n".join(map(printable, lines))), refresh=True)
                     await anyio.sleep(1)
             finally:
+                self._live.update(Text())  # how it was is of no use any more
                 self._live = None
 
     def _write(self, write: Callable[[], None]) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
 import signal
 import socket
 import subprocess
@@ -77,6 +80,26 @@ def test_a_bridge_with_json(start, url, talk):
     assert lines[2] == {"state": "joined", "viewers": [], "bitrate": 0}
     assert bridge.stop() == 0
     assert bridge.err.rest() == []
+
+
+def test_on_a_terminal_it_is_painted(start, url, talk):
+    ours, theirs = pty.openpty()
+    player = start(
+        "bridge", str(talk), "--room", "painted", stdout=theirs, METERED_URL=url, METERED_KEY=KEY, TERM="xterm"
+    )
+    os.close(theirs)
+    seen = b""
+    try:
+        while b"joined: 0 viewers" not in seen:
+            seen += os.read(ours, 4096)
+        player.send_signal(signal.SIGINT)
+        with contextlib.suppress(OSError):  # which is how a terminal ends
+            while more := os.read(ours, 4096):
+                seen += more
+        assert player.wait() == 0
+        assert b"\x1b[?25h" in seen  # the cursor is back
+    finally:
+        os.close(ours)
 
 
 def test_a_recording_of_a_time(start, url, tmp_path):
