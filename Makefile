@@ -47,7 +47,7 @@ bench: $(ROOMS_READY)  ## what core, client and relay cost, each against its pee
 
 .PHONY: sim
 sim: $(READY)  ## simulated runs of every scenario under faults: is every promise kept? All night: ARGS="--for 8h"
-	@$(BIN)/python -m metered_anyio.cli sim $(or $(ARGS),--seeds 300)
+	@$(BIN)/python -m metered_anyio.cli sim $(or $(ARGS),--seeds 200)
 
 .PHONY: fuzz
 fuzz: $(READY)  ## inputs that are nearly right, for all that reads what others wrote: ARGS="--inputs 1000000"
