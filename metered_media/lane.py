@@ -15,6 +15,9 @@ KEPT: Final = 300
 KEPT_BYTES: Final = 8_000_000
 """What is kept since the last key frame, for whoever begins to read in the middle."""
 
+LARGEST: Final = 8192 * 8192
+"""Pixels of a picture that is decoded. A stranger's file may claim any size, and we would have to find room for it."""
+
 IMPATIENCE: Final = 250
 """Packets after which a stream without key frames is decoded as it is: some refresh their pictures bit by bit."""
 
@@ -60,6 +63,7 @@ class Lane:
             self._alone = codec.intra_only or codec.name == "wrapped_avframe"
             # Threads that take a frame each would hold as many back.
             self._decoder.thread_type = "SLICE"
+            self._decoder.options = {**self._decoder.options, "max_pixels": str(LARGEST)}
             if live:
                 self._decoder.flags |= av.codec.context.Flags.low_delay
 

@@ -20,6 +20,13 @@ from testbed.rtsp_server import PASSWORD, RtspServer
 from testbed.silent_camera import SilentCamera
 
 pytestmark = pytest.mark.anyio
+BOTH = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """asyncio, unless a test says `BOTH`: what differs is how a track is read, and healing takes its time."""
+    return "asyncio"
 
 
 @pytest.fixture
@@ -33,6 +40,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[RtspServer]:
     server.kill()
 
 
+@BOTH
 async def test_a_silent_camera_times_out_and_the_loop_feels_nothing() -> None:
     with SilentCamera() as silent:
         async with stalls() as found:
@@ -55,6 +63,7 @@ async def test_a_silent_camera_times_out_and_the_loop_feels_nothing() -> None:
         assert sorted(found)[-2] < 0.02
 
 
+@BOTH
 async def test_a_real_server_gives_sound_and_pictures(server: RtspServer) -> None:
     server.kill()
     server.sound = True
@@ -137,6 +146,7 @@ class Watch:
             self.sizes.append((frame.width, frame.height))
 
 
+@BOTH
 async def test_a_camera_heals_in_the_same_track_without_growing_delay() -> None:
     with ClockCamera() as camera:
         async with await open_rtsp(camera.url, reconnect=True) as player:
@@ -226,6 +236,7 @@ async def test_a_camera_that_falls_silent_is_lost_too() -> None:
         await relay.aclose()
 
 
+@BOTH
 async def test_one_that_is_not_there_yet_is_waited_for_if_wanted() -> None:
     with ClockCamera() as camera:
         camera.kill()
