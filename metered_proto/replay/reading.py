@@ -159,16 +159,17 @@ def _read_header(line: bytes) -> Header:
             raise RecordingFileError(1, "this is no recording")
         if header.version != VERSION:
             raise RecordingFileError(1, f"a recording of version {header.version}, and this is for {VERSION}")
-        plan = read_struct(header.plan, _plan_of(header.machine))
+        kind = _plan_of(header.machine)
+        plan = read_struct(header.plan, kind)
     except BAD_JSON as error:
         raise RecordingFileError(1, f"this is no recording: {_said(error)}") from None
-    if not isinstance(plan, Plan):
+    if type(plan) is not kind:
         raise RecordingFileError(1, "the plan is of another machine")
     more = (header.at, header.steps, msgspec.Raw(bytes(header.state)))
     return Header(header.machine, plan, header.library[:100], header.started, *more)
 
 
-def _plan_of(name: str) -> type[msgspec.Struct]:
+def _plan_of(name: str) -> type[Plan]:
     struct = STRUCTS.get(name)
     if struct is None or not issubclass(struct, Plan):
         raise Unreadable("a machine of no kind that is known")

@@ -180,9 +180,13 @@ class _Freezer:
             self.nodes[number] = self._node(value)
 
     def _ref(self, value: Any) -> Any:
-        """A scalar as it is, anything else by the number of its node."""
+        """Text as it is, another scalar behind a `=`, anything else by the number of its node.
+
+        Text stands right behind its name, so that what is called a credential is found there.
+        """
         if type(value) in _SCALARS:
-            return ["=", tree(value)]
+            written = tree(value)
+            return written if type(written) is str else ["=", written]
         key = _Same(value)
         number = self._numbers.get(key)
         if number is None:
@@ -244,6 +248,8 @@ class _Thawer:
 
     def get(self, ref: Any, depth: int) -> Any:
         """What a reference stands for."""
+        if type(ref) is str:
+            return ref
         if isinstance(ref, list) and len(ref) == 2 and ref[0] == "=":
             return _scalar(ref[1])
         if type(ref) is not int or not 0 <= ref < len(self._nodes):

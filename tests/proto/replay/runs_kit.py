@@ -15,7 +15,7 @@ from metered_proto.facts import Asked, EffectDone, Fact, LinkAsked, LinkDown, Li
 from metered_proto.machine import Machine, Micros
 from metered_proto.orders import Begin, OpenLink, Order
 from metered_proto.relay import HttpCall, PublishableKey, Relay, RelaySettings, SecretKey
-from metered_proto.replay import ClientPlan, Drafted, Plan, Recorder, Recording, RelayPlan, RoomPlan
+from metered_proto.replay import ClientPlan, Drafted, Plan, Recorder, Recording, RelayPlan, RoomPlan, Sink
 from metered_proto.replay.machines import drafted
 from metered_proto.room import AddTrack, Join, Room, RoomSettings
 from metered_proto.rtc.words import ConnectionChanged, Described, LocalTrack, MakeOffer, TakeAnswer
@@ -64,9 +64,11 @@ def sdp(password: str, ufrag: str = "abcd") -> str:
 class Run:
     """A recorded machine, and who drives it. Every fact is a millisecond after the one before."""
 
-    def __init__(self, machine: Machine, plan: Plan, **options: Any) -> None:
+    def __init__(self, machine: Machine, plan: Plan, *, at_once: Sink | None = None, **options: Any) -> None:
         self.chunks: list[bytes] = []
-        self.recorder = Recorder(machine, self.chunks.append, plan=plan, key=b"a key of this test", **options)
+        self.recorder = Recorder(
+            machine, at_once or self.chunks.append, plan=plan, key=b"a key of this test", **options
+        )
         self.now: Micros = 0
         self.ops = 0
 
