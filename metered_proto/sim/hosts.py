@@ -428,7 +428,8 @@ class ClientHost(Application):
         machine = ClientSession(
             settings, entropy, outbox=self.outbox, deduplicator=Deduplicator() if spec.deduplicates else None
         )
-        super().__init__(world, spec.name, machine, number, known_as=spec.name, lifetime=spec.token_lifetime)
+        known_as = spec.known_as or spec.name
+        super().__init__(world, spec.name, machine, number, known_as=known_as, lifetime=spec.token_lifetime)
         self.settings = settings
         self.wishes: dict[str, None] = dict.fromkeys(spec.subscribes)
         """What the application wants to listen to."""

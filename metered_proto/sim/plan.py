@@ -26,9 +26,10 @@ class Word(msgspec.Struct, frozen=True, tag=True):
 class Client(Word, frozen=True, kw_only=True):
     """A signalling client. It connects when the world begins, and again whenever its first connect fails.
 
-    With `tokens` it is known by its name and fetches tokens that live for `token_lifetime` seconds; otherwise it has
-    a publishable key. `outbox` are its options, where it has one; `answers` makes it answer requests. As long as things
-    go wrong, what waits longer than `patience` for an answer is withdrawn.
+    With `tokens` it is known by its name, or as `known_as`, as somebody else may be, too, and fetches tokens that live
+    for `token_lifetime` seconds; otherwise it has a publishable key. `outbox` are its options, where it has one;
+    `answers` makes it answer requests. As long as things go wrong, what waits longer than `patience` for an answer is
+    withdrawn.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Client(Word, frozen=True, kw_only=True):
     retry_first: bool = False
     inactivity_timeout: float = 60.0
     patience: Micros | None = None
+    known_as: str | None = None
 
 
 class Peer(Word, frozen=True, kw_only=True):

@@ -361,6 +361,29 @@ def limits(seed: int) -> Plan:
     )
 
 
+def twins(seed: int) -> Plan:
+    """Two clients under one id: present once, both sent what is sent to either, and each with its own questions."""
+    draw = _draw("twins", seed)
+    names = ("ann", "ann/2", "oracle")
+    hosts = (
+        Client(name="ann", subscribes=("c",), retry_first=True),
+        Client(name="ann/2", known_as="ann", subscribes=("c",)[: draw.number(0, 1)], retry_first=True),
+        Client(name="oracle", subscribes=("c",), answers=True, retry_first=True),
+    )
+    script = [
+        Act(draw.time(0, 10), "ann", AsksPeer("oracle", draw.number(5, 30), draw.time(0.1, 2), draw.number(1, 10))),
+        Act(draw.time(0, 10), "ann/2", AsksPeer("oracle", draw.number(5, 30), draw.time(0.1, 2), draw.number(1, 10))),
+        Act(draw.time(0, 10), "oracle", Publishes("c", draw.number(5, 30), draw.time(0.1, 2))),
+        *draw.some(
+            0, 2, lambda: Act(draw.time(0, 60), "ann/2", draw.goal(Subscribes("c"), Unsubscribes("c"), Leaves()))
+        ),
+        *draw.some(1, 5, _hits(draw, names, _bad_link, 60)),
+        *draw.some(0, 1, _hits(draw, ("",), _bad_relay, 60)),
+        *draw.some(0, 1, _hits(draw, ("ann",), lambda _: Kicked(), 60)),
+    ]
+    return Plan(scenario="twins", seed=seed, hosts=hosts, script=tuple(script))
+
+
 def chaos(seed: int) -> Plan:
     """Clients that do all that clients can, while all goes wrong that can; some do not wait for answers long."""
     draw = _draw("chaos", seed)
@@ -621,7 +644,7 @@ def storm(seed: int) -> Plan:
 SCENARIOS: Final[dict[str, Scenario]] = {
     scenario.__name__: scenario
     for scenario in (
-        device, fleet, drain, half_open, tokens, clocks, slow_reader, patterns, requests, limits, chaos,
+        device, fleet, drain, half_open, tokens, clocks, slow_reader, patterns, requests, twins, limits, chaos,
         pair, quartet, octet, partition, relay_killed, turn, glare, laptops, reborn, storm,
     )
 }  # fmt: skip
