@@ -69,6 +69,8 @@ class _Sending:
         self._running = False
         self._origin = random32()
         self._ssrc = sender._ssrc
+        self._timeless: bool | None = None  # whether extensions say when a packet was sent
+        self._extensions: dict[int | None, bytes] = {}  # by level, if they do not
         self._withheld = False  # frames, because the remote did not want any
         self._in_a_row = 0  # packets
         self._paused_at = 0.0
@@ -168,12 +170,22 @@ class _Sending:
 
     def _extension(self, frame: Encoded, ntp: int) -> bytes:
         """The header extensions of a frame's packets (RFC 8285)."""
-        sender = self._sender
-        values = HeaderExtensions(mid=getattr(sender, SENDER + "mid"), abs_send_time=(ntp >> 14) & 0xFFFFFF)
-        if frame.level is not None:
-            values.audio_level = (False, frame.level)
-        profile, value = getattr(sender, SENDER + "rtp_header_extensions_map").set(values)
-        return _EXTENSION.pack(profile, len(value) >> 2) + value if value else b""
+        if self._timeless is None:
+            self._timeless = not self._map().set(HeaderExtensions(abs_send_time=0))[1]
+        known = self._extensions.get(frame.level) if self._timeless else None
+        if known is None:
+            values = HeaderExtensions(mid=getattr(self._sender, SENDER + "mid"))
+            values.abs_send_time = (ntp >> 14) & 0xFFFFFF
+            if frame.level is not None:
+                values.audio_level = (False, frame.level)
+            profile, value = self._map().set(values)
+            known = _EXTENSION.pack(profile, len(value) >> 2) + value if value else b""
+            if self._timeless:
+                self._extensions[frame.level] = known
+        return known
+
+    def _map(self) -> Any:
+        return getattr(self._sender, SENDER + "rtp_header_extensions_map")
 
     async def repair(self, sequence: int) -> None:
         """Send a packet once more that the remote missed (RFC 4588, or just as it was)."""
