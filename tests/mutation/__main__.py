@@ -34,7 +34,7 @@ MODULES: dict[str, tuple[str, ...]] = {
                       "client/test_outbox_endings.py", "client/test_outbox_model.py", "client/test_session_outbox.py"),
     "client/unacked": ("client/test_unacked.py", "client/test_outbox.py", "client/test_outbox_model.py"),
     "rtc/candidates": ("rtc/test_rtc_parts.py", "rtc/test_rtc_negotiation.py", "rtc/test_rtc_hostile.py"),
-    "rtc/recovery": ("rtc/test_rtc_parts.py", "rtc/test_rtc_recovery.py"),
+    "rtc/recovery": ("rtc/test_recovery_rungs.py", "rtc/test_rtc_parts.py", "rtc/test_rtc_recovery.py"),
     "rtc/matching": ("rtc/test_rtc_parts.py", "rtc/test_rtc_negotiation.py"),
     "rtc/inbox": ("rtc/test_rtc_parts.py", "rtc/test_rtc_negotiation.py", "rtc/test_rtc_hostile.py"),
     "room/grace": ("room/test_grace.py", "room/test_room_grace.py"),

@@ -116,7 +116,8 @@ def _names(node: ast.AST) -> list[str]:
         case ast.Assign(targets=[ast.Attribute() | ast.Subscript()]) | ast.Delete():
             return ["left out"]
         case ast.Return(value=ast.expr()):
-            return [] if isinstance(node.value, ast.Constant) and node.value.value is None else ["None returned"]
+            as_good_as_none = isinstance(node.value, ast.Constant) and not node.value.value
+            return [] if as_good_as_none else ["None returned"]
         case ast.Continue() | ast.Break():
             return ["left out"]
         case _:
