@@ -36,7 +36,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "rtc/candidates": ("rtc/test_rtc_parts.py", "rtc/test_rtc_negotiation.py", "rtc/test_rtc_hostile.py"),
     "rtc/recovery": ("rtc/test_recovery_rungs.py", "rtc/test_rtc_parts.py", "rtc/test_rtc_recovery.py"),
     "rtc/matching": ("rtc/test_rtc_parts.py", "rtc/test_rtc_negotiation.py"),
-    "rtc/inbox": ("rtc/test_rtc_parts.py", "rtc/test_rtc_negotiation.py", "rtc/test_rtc_hostile.py"),
+    "rtc/inbox": ("rtc/test_inbox.py", "rtc/test_rtc_parts.py", "rtc/test_rtc_negotiation.py", "rtc/test_rtc_hostile.py"),
     "room/grace": ("room/test_grace.py", "room/test_room_grace.py"),
     "room/roster": ("room/test_roster.py", "room/test_roster_model.py", "room/test_room_presence.py"),
     "room/membership": ("room/test_membership.py", "room/test_room_joining.py"),
