@@ -28,7 +28,7 @@ from metered_proto.sim import SCENARIOS, simulate
 for seed in range(int(sys.argv[2])):
     _, run = simulate(SCENARIOS[sys.argv[1]](seed))
     if run.violations:
-        print(seed, run.violations[0].promise, sep=": ")
+        print(seed, *dict.fromkeys(violation.promise for violation in run.violations), sep="; ")
         break
 else:
     print("nothing")
