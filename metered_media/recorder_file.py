@@ -29,6 +29,9 @@ NO_PICTURE: Final = (640, 360)
 QUEUED: Final = {"video": 45, "audio": 500}
 """Frames that may wait to be encoded. What comes beyond that is lost, and counted."""
 
+QUEUED_PIXELS: Final = 60_000_000
+"""Pixels that may, so that few large pictures wait: about 90 MB."""
+
 _TICK: Final = 0.2
 _PROGRESS: Final = 1.0
 _LATE: Final = 0.05  # a first picture that comes so late has a black one before it
@@ -100,7 +103,7 @@ class FileWriter:
         with self._guard:
             if self._finishing:
                 return
-            if self._queued[kind] >= QUEUED[kind]:
+            if self._queued[kind] >= most_queued(kind, frame):
                 self.dropped += 1
                 return
             self._queued[kind] += 1
@@ -321,6 +324,12 @@ class _Work:
             self._video = VideoTimeline(TICKS, self._began)
             if now > self._began + _LATE:
                 self._show(self._shaper.black(), self._video.lead())
+
+
+def most_queued(kind: Kind, frame: Any) -> int:
+    """How many frames like this one may wait."""
+    pixels = frame.width * frame.height if isinstance(frame, av.VideoFrame) else 0
+    return max(2, min(QUEUED[kind], QUEUED_PIXELS // max(1, pixels)))
 
 
 def stretched(samples: bytes, channels: int, count: int) -> bytes:
