@@ -38,8 +38,8 @@ MODULES: dict[str, tuple[str, ...]] = {
     "rtc/matching": ("rtc/test_rtc_parts.py", "rtc/test_rtc_negotiation.py"),
     "rtc/inbox": ("rtc/test_inbox.py", "rtc/test_rtc_parts.py", "rtc/test_rtc_negotiation.py", "rtc/test_rtc_hostile.py"),
     "room/grace": ("room/test_grace.py", "room/test_room_grace.py"),
-    "room/roster": ("room/test_roster.py", "room/test_roster_model.py", "room/test_room_presence.py"),
-    "room/membership": ("room/test_membership.py", "room/test_room_joining.py"),
+    "room/roster": ("room/test_roster.py", "room/test_roster_ids.py", "room/test_roster_model.py", "room/test_room_presence.py"),
+    "room/membership": ("room/test_membership.py", "room/test_membership_again.py", "room/test_room_joining.py"),
     "room/replacing": ("room/test_replacing.py", "room/test_room_tracks.py"),
     "relay/registry": ("relay/test_registry.py", "relay/test_relay.py"),
 }  # fmt: skip
