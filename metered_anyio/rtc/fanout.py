@@ -19,6 +19,7 @@ from metered_anyio.rtc.outlet import Manner, Outlet
 from metered_anyio.rtc.timing import Pace
 from metered_anyio.rtc.video_desk import VideoDesk
 
+_WAITED: Final = 0.001  # seconds; a source that took longer for a frame has let the others have their turn
 _LOOK: Final = 0.25  # seconds between two looks at whether a source that gives nothing is still live
 
 
@@ -137,7 +138,9 @@ class FanOut:
             self.frames += 1
             self._look_at_codec(item)
             await self._desk.take(item, self._codec)
-            await asyncio.sleep(pace.ahead(item, waited))
+            ahead = pace.ahead(item, waited)
+            if ahead > 0 or waited < _WAITED:  # one that never waits would let nobody else have a turn
+                await asyncio.sleep(ahead)
 
     def _look_at_codec(self, item: Any) -> None:
         """What the source gives may change at any time, from one codec to another, or to frames."""

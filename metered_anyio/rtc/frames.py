@@ -6,6 +6,7 @@ own. So an encoder is never given the application's own.
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Final
 
 import av
@@ -55,10 +56,23 @@ class AudioShaper:
     def shape(self, frame: av.AudioFrame) -> list[av.AudioFrame]:
         """The frames that are complete now: none, one or several of 20 ms."""
         seen = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if self._resampler is None and seen == _AS_IT_SHOULD_BE and _is_one_packet(frame):
+            return [frame]
         if self._resampler is None or seen != self._seen:
             self._seen = seen
             self._resampler = AudioResampler(format="s16", layout="stereo", rate=AUDIO_CLOCK, frame_size=SAMPLES)
         return self._resampler.resample(frame)
+
+
+_AS_IT_SHOULD_BE: Final = ("s16", "stereo", AUDIO_CLOCK)
+
+
+def _is_one_packet(frame: av.AudioFrame) -> bool:
+    # An encoder writes nothing to such a frame but the time that it has.
+    return frame.samples == SAMPLES and frame.pts is not None and frame.time_base == _TICK
+
+
+_TICK: Final = Fraction(1, AUDIO_CLOCK)
 
 
 def _copy(frame: av.VideoFrame) -> av.VideoFrame:

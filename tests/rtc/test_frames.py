@@ -86,3 +86,16 @@ class TestSound:
                 frame.sample_rate, frame.pts, frame.time_base = rate, number * (rate // 50), Fraction(1, rate)
                 out += len(shaper.shape(frame))
         assert out >= 9
+
+    def test_that_is_as_it_should_be_is_left_alone(self) -> None:
+        shaper = AudioShaper()
+        frame = av.AudioFrame("s16", "stereo", SAMPLES)
+        frame.sample_rate, frame.pts, frame.time_base = AUDIO_CLOCK, 0, Fraction(1, AUDIO_CLOCK)
+        assert shaper.shape(frame) == [frame]
+        odd = av.AudioFrame("s16", "stereo", 500)
+        odd.sample_rate, odd.pts, odd.time_base = AUDIO_CLOCK, SAMPLES, Fraction(1, AUDIO_CLOCK)
+        assert shaper.shape(odd) == []
+        frame.pts = SAMPLES + 500
+        (following,) = shaper.shape(frame)  # behind what is kept of the odd one
+        assert following.samples == SAMPLES
+        assert following is not frame
