@@ -30,19 +30,35 @@ MODULES: dict[str, tuple[str, ...]] = {
     "client/heartbeat": ("client/test_heartbeat.py", "client/test_session_reconnecting.py"),
     "client/ledger": ("client/test_ledger.py", "client/test_ledger_model.py", "client/test_session_requests.py"),
     "client/subscriptions": ("client/test_subscriptions.py", "client/test_session_reconnecting.py"),
-    "client/outbox": ("client/test_outbox.py", "client/test_outbox_losses.py", "client/test_outbox_batches.py",
-                      "client/test_outbox_endings.py", "client/test_outbox_model.py", "client/test_session_outbox.py"),
+    "client/outbox": (
+        "client/test_outbox.py",
+        "client/test_outbox_losses.py",
+        "client/test_outbox_batches.py",
+        "client/test_outbox_endings.py",
+        "client/test_outbox_model.py",
+        "client/test_session_outbox.py",
+    ),
     "client/unacked": ("client/test_unacked.py", "client/test_outbox.py", "client/test_outbox_model.py"),
     "rtc/candidates": ("rtc/test_rtc_parts.py", "rtc/test_rtc_negotiation.py", "rtc/test_rtc_hostile.py"),
     "rtc/recovery": ("rtc/test_recovery_rungs.py", "rtc/test_rtc_parts.py", "rtc/test_rtc_recovery.py"),
     "rtc/matching": ("rtc/test_rtc_parts.py", "rtc/test_rtc_negotiation.py"),
-    "rtc/inbox": ("rtc/test_inbox.py", "rtc/test_rtc_parts.py", "rtc/test_rtc_negotiation.py", "rtc/test_rtc_hostile.py"),
+    "rtc/inbox": (
+        "rtc/test_inbox.py",
+        "rtc/test_rtc_parts.py",
+        "rtc/test_rtc_negotiation.py",
+        "rtc/test_rtc_hostile.py",
+    ),
     "room/grace": ("room/test_grace.py", "room/test_room_grace.py"),
-    "room/roster": ("room/test_roster.py", "room/test_roster_ids.py", "room/test_roster_model.py", "room/test_room_presence.py"),
-    "room/membership": ("room/test_membership.py", "room/test_membership_again.py", "room/test_room_joining.py"),
+    "room/roster": (
+        "room/test_roster.py",
+        "room/test_roster_ids.py",
+        "room/test_roster_model.py",
+        "room/test_room_presence.py",
+    ),
+    "room/membership": ("room/test_membership.py", "room/test_room_joining.py"),
     "room/replacing": ("room/test_replacing.py", "room/test_room_tracks.py"),
     "relay/registry": ("relay/test_registry.py", "relay/test_relay.py"),
-}  # fmt: skip
+}
 """What is tried, and the tests that come first."""
 
 
