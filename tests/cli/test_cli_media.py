@@ -22,6 +22,7 @@ KEY = "pk_live_demo"
 pytest.importorskip("av", reason="av is not installed")
 
 from testbed.clips import Pictures, Tone, clip, write  # noqa: E402
+from testbed.clock_camera import ClockCamera  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +81,26 @@ def test_a_bridge_with_json(start, url, talk):
     assert lines[2] == {"state": "joined", "viewers": [], "bitrate": 0}
     assert bridge.stop() == 0
     assert bridge.err.rest() == []
+
+
+def test_a_camera_that_goes_and_comes_back(start, url, tmp_path):
+    shared = {"METERED_URL": url, "METERED_KEY": KEY}
+    with ClockCamera() as camera:
+        recorder = start("record", "door", str(tmp_path / "calls"), "--format", "webm", **shared)
+        recorder.err.find("in door as ")
+        bridge = start("bridge", camera.url, "--room", "door", "--passthrough", **shared)
+        bridge.err.find(f"sending {camera.url}")
+        bridge.out.find("video H264")
+        camera.kill()
+        bridge.err.find("the source is lost: ")
+        bridge.out.find("camera lost: 1 viewers")
+        camera.start()
+        bridge.err.find("the source is back after ")
+        assert bridge.stop() == 0, bridge.err.rest()
+        recorder.err.find("finished ")
+        assert recorder.stop() == 0
+    (path,) = (tmp_path / "calls").iterdir()
+    assert lengths(path)["count"] > 30
 
 
 def test_on_a_terminal_it_is_painted(start, url, talk):
