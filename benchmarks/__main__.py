@@ -1,8 +1,8 @@
 """What client, relay, core, rooms and media cost, each against a peer that is measured in the same run.
 
 `core`, `client` (`publish`, `receive`, `deliver`) and `relay` (`fan-out`, `memory`, `storm`) are measured if nothing
-is named; `soak`, `rooms` (`first-frame`, `gap`, `channel`, `lag`), `calls` (`joins`, `replace`, `viewers`, `churn`,
-`returns`) and `media` (`sending`, `media-lag`, `picture`, `speech`, `opening`) only if they are. The exit code is 1
+is named; `soak`, `record`, `rooms` (`first-frame`, `gap`, `channel`, `lag`), `calls` (`joins`, `replace`, `viewers`,
+`churn`, `returns`) and `media` (`sending`, `media-lag`, `picture`, `speech`, `opening`) only if they are. The exit code is 1
 where something was lost that must not be.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
-from benchmarks import calls, client, core, media, relay, rooms, soak
+from benchmarks import calls, client, core, media, record, relay, rooms, soak
 from benchmarks.figures import Figure, document, markdown, table
 from benchmarks.plan import QUICK, Plan
 
@@ -27,6 +27,7 @@ MEASUREMENTS: dict[str, Callable[[Plan], Iterator[Figure]]] = {
     "memory": relay.memory,
     "storm": relay.storm,
     "soak": soak.soak,
+    "record": record.record,
     "first-frame": rooms.first_frame,
     "gap": rooms.gap,
     "channel": rooms.channel,
@@ -50,7 +51,7 @@ GROUPS = {
     "calls": ("joins", "replace", "viewers", "churn", "returns"),
     "media": ("sending", "media-lag", "picture", "speech", "opening"),
 }
-ONLY_IF_NAMED = ("soak", *GROUPS["rooms"], *GROUPS["calls"], *GROUPS["media"])
+ONLY_IF_NAMED = ("soak", "record", *GROUPS["rooms"], *GROUPS["calls"], *GROUPS["media"])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

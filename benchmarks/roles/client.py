@@ -1,6 +1,6 @@
 """A program on a signalling client, ours or the published one; the same code drives both.
 
-    python -m benchmarks.roles.client asyncio | uvloop | trio | pure | published URL
+    python -m benchmarks.roles.client asyncio | uvloop | trio | pure | recorded | published URL
 
 It ends when its stdin does.
 """
@@ -8,7 +8,10 @@ It ends when its stdin does.
 from __future__ import annotations
 
 import importlib
+import os
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
@@ -172,6 +175,7 @@ RUN: dict[str, Callable[[Any], object]] = {
     "uvloop": lambda main: anyio.run(main, backend_options={"use_uvloop": True}),
     "trio": lambda main: anyio.run(main, backend="trio"),
     "pure": lambda main: anyio.run(main),
+    "recorded": lambda main: anyio.run(main),
     "published": lambda main: anyio.run(main),
 }
 
@@ -179,9 +183,13 @@ if __name__ == "__main__":
     who, url = sys.argv[1:]
     if who == "pure":
         sys.modules["websockets.speedups"] = None  # type: ignore[assignment]
+    if who == "recorded":
+        os.environ["METERED_RECORD"] = tempfile.mkdtemp()
     sdk = importlib.import_module("metered_realtime" if who == "published" else "metered_anyio")
 
     async def main() -> None:
         await Program(sdk, url).run()
 
     RUN[who](main)
+    if who == "recorded":
+        shutil.rmtree(os.environ["METERED_RECORD"])

@@ -60,6 +60,7 @@ def node() -> str:
         "watching",
         "testing",
         "simulator",
+        "record-replay",
         "embedding",
         "relay",
     ],

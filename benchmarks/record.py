@@ -1,0 +1,45 @@
+"""What recording costs a client, against the same client without, through one relay.
+
+A client's full message rate at a relay with its usual limits is 100 messages a second. Each of them is then a turn of
+the event loop by itself, as with 1 in flight here; with 256 in flight the loop is saturated, at several hundred times
+that rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from benchmarks.children import Crew
+from benchmarks.client import IN_FLIGHT, PATIENT, _publishing, _receiving
+from benchmarks.figures import Figure, compared
+from benchmarks.plan import Plan
+from benchmarks.turns import Side, take_turns
+from benchmarks.workload import CHANNEL
+
+ON, OFF = "recorded", "asyncio"
+AT_LEAST = 1 / 1.15
+"""At most 15 % more."""
+
+
+def record(plan: Plan) -> Iterator[Figure]:
+    """CPU of a message published and acknowledged, and of one received, recorded and not."""
+    with Crew() as crew:
+        relay = crew.hire("relay", "ours", PATIENT)
+        programs = crew.hire_all("client", (ON, OFF), relay.greeting)
+        publisher = crew.hire("client", OFF, relay.greeting)
+        for in_flight in IN_FLIGHT:
+            count = plan.many if in_flight > 1 else plan.few
+            rate = "saturated" if in_flight > 1 else "one a wake"
+            wanted = AT_LEAST if in_flight == 1 else None
+            sides = {who: _publishing(child, "60 B", count, in_flight) for who, child in programs.items()}
+            yield _figure(plan, sides, f"acked publish, {rate}, 60 B", wanted)
+            sides = {
+                who: _receiving(child, publisher, f"{CHANNEL}/{who}", "60 B", count, in_flight)
+                for who, child in programs.items()
+            }
+            yield _figure(plan, sides, f"receive, {rate}, 60 B", wanted)
+
+
+def _figure(plan: Plan, sides: dict[str, Side], name: str, at_least: float | None) -> Figure:
+    samples = take_turns(sides, plan.rounds)
+    return compared("record", name, "µs of CPU", samples, ours=ON, theirs=OFF, peer="not recorded", at_least=at_least)
