@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import http.server
 import json
 import os
 import pty
@@ -10,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -101,6 +104,27 @@ def test_a_camera_that_goes_and_comes_back(start, url, tmp_path):
         assert recorder.stop() == 0
     (path,) = (tmp_path / "calls").iterdir()
     assert lengths(path)["count"] > 30
+
+
+def test_a_file_on_a_web_server(start, url, tmp_path):
+    clip(tmp_path, "vp8_opus")
+    handler = functools.partial(QuietHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            address = f"http://127.0.0.1:{server.server_port}/vp8_opus.webm"
+            bridge = start("bridge", address, "--room", "web", METERED_URL=url, METERED_KEY=KEY)
+            bridge.err.find(f"sending {address}")
+            assert bridge.stop() == 0
+        finally:
+            server.shutdown()
+            serving.join()
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
 
 
 def test_on_a_terminal_it_is_painted(start, url, talk):
