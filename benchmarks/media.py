@@ -2,7 +2,7 @@
 
 A file is sent by a process of its own to viewers in another one, who count frames and decode none. Theirs is the
 published SDK, which encodes for each viewer. It has its turn right before ours, for each size and number of viewers,
-and at the same bitrate: what it really sends to a viewer is the most that ours may.
+and at the same bitrate: ours is told what makes it send to a viewer what theirs really sends.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ GROUP = "media"
 FPS = 30
 OFF = 0.5
 """Frames a second that any viewer may be off."""
+
+ESTIMATE = {"H264": 1_400_000}
+"""The most, in bit/s, that viewers of theirs say they can take. The published SDK goes by nothing else, and would send
+3 Mbit/s of H.264 if they said nothing; VP8 it never has make more than 1.5, whatever comes out."""
 
 MEMORY = 100
 LATE = 15
@@ -90,9 +94,9 @@ def sending(plan: Plan) -> Iterator[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         for number, size in enumerate(plan.sizes):
             path = busy_clip(Path(folder), size, plan.clip_seconds)
-            rates: dict[str, float] = {}
+            match = _Match()
             for viewers in plan.viewers:
-                yield from _sending(path, size, viewers, plan, rates, is_first=number == 0)
+                yield from _sending(path, size, viewers, plan, match, is_first=number == 0)
 
 
 def lag(plan: Plan) -> Iterator[Figure]:
@@ -199,20 +203,44 @@ def _silent(seconds: float) -> Iterator[Figure]:
     yield Figure(group=GROUP, name=f"{name}no SourceOpenError", unit="times", ours=untyped, target=Target(at_most=0))
 
 
+class _Match:
+    """What ours is told to send at most, for each codec, so that it sends what theirs does at the same size."""
+
+    def __init__(self) -> None:
+        self._theirs: dict[str, float] = {}
+        self._told: dict[str, float] = {}
+        self._is_sure: set[str] = set()
+
+    def theirs(self, codec: str, bitrate: float) -> None:
+        """What theirs sends to a viewer. The first one counts: with few viewers nothing holds it back."""
+        self._theirs.setdefault(codec, bitrate)
+
+    def told(self, codec: str) -> float:
+        """What to tell ours, in bit/s."""
+        return self._told.setdefault(codec, self._theirs[codec])
+
+    def ours(self, codec: str, bitrate: float) -> None:
+        """What came of it. Encoders keep below what they may make, each in its own way."""
+        if codec not in self._is_sure and bitrate > 0:
+            self._is_sure.add(codec)
+            self._told[codec] *= min(1.5, max(0.67, self._theirs[codec] / bitrate))
+
+
 def _sending(
-    path: Path, size: tuple[int, int], viewers: int, plan: Plan, rates: dict[str, float], *, is_first: bool
+    path: Path, size: tuple[int, int], viewers: int, plan: Plan, match: _Match, *, is_first: bool
 ) -> Iterator[Figure]:
-    """All ways at one size and number of viewers. `rates` keeps what theirs sends to a viewer, by codec."""
+    """All ways at one size and number of viewers."""
     peers: dict[str, Found] = {}
     for codec in ("VP8", "H264"):
         way = theirs(codec)
         peers[codec] = _measured(path, way, viewers, plan)
-        rates.setdefault(codec, peers[codec]["bitrate"])
-        ours = [once(codec, rates[codec])]
+        match.theirs(codec, peers[codec]["bitrate"])
+        ours = [once(codec, match.told(codec))]
         if is_first and viewers in plan.own_encoders:
-            ours.append(each(codec, rates[codec]))
+            ours.append(each(codec, match.told(codec)))
         for way in ours:
             found = _measured(path, way, viewers, plan)
+            match.ours(codec, found["bitrate"])
             least = LEAST.get((codec, viewers)) if is_first and way.name.startswith("once") else None
             yield from _sent(size, viewers, way, found, peers[codec], f"each {codec}", least)
     found = _measured(path, as_it_is(), viewers, plan)
@@ -285,7 +313,8 @@ async def _first_pictures(path: Path, way: Way, others: int, plan: Plan) -> list
 
 async def _hire(crew: Crew, stage: Stage, way: Way) -> tuple[Child, Child]:
     camera = crew.hire("camera", way.side, stage.relay.url)
-    audience = crew.hire("audience", "viewer", stage.relay.url, way.codec)
+    most = [ESTIMATE[way.codec]] if way.side == "published" and way.codec in ESTIMATE else []
+    audience = crew.hire("audience", "viewer", stage.relay.url, way.codec, *most)
     for child in (camera, audience):
         await asyncio.to_thread(getattr, child, "greeting")
     return camera, audience

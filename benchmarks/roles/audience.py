@@ -1,9 +1,10 @@
 """Viewers that count what they get and decode none of it, so that they leave the processors to the sender.
 
-    python -m benchmarks.roles.audience NAME URL CODEC [decoded]
+    python -m benchmarks.roles.audience NAME URL CODEC [BITRATE | decoded]
 
 Everything else is as it always is: jitter buffer, retransmissions, reports, estimates of the bandwidth. `CODEC` is the
-only codec of video that they know. With `decoded` they do decode.
+only codec of video that they know, `BITRATE` the most, in bit/s, that they say they can take. With `decoded` they do
+decode.
 """
 
 from __future__ import annotations
@@ -23,10 +24,6 @@ from benchmarks.children import obey
 from testbed.access import ROOM, token
 from testbed.guest import Guest
 from testbed.waiting import reached
-
-ESTIMATE = {"H264": 1_400_000}
-"""The most, in bit/s, that viewers of a codec say they can take. The published SDK goes by nothing else, and would
-send 3 Mbit/s of H.264 where there is no limit; VP8 it never has make more than 1.5, whatever comes out."""
 
 PATIENCE = 20.0
 """Seconds for everybody to see something."""
@@ -149,12 +146,12 @@ def estimate_at_most(bitrate: int) -> None:
 
 async def main() -> None:
     """Be that child."""
-    _, name, url, codec, *decoded = sys.argv
+    _, name, url, codec, *more = sys.argv
     audience = Audience(name, url)
     know_only(codec)
-    if codec in ESTIMATE:
-        estimate_at_most(ESTIMATE[codec])
-    if not decoded:
+    for bitrate in filter(str.isdigit, more):
+        estimate_at_most(int(bitrate))
+    if "decoded" not in more:
         rtcrtpreceiver.decoder_worker = audience.count  # type: ignore[assignment]
     await audience.run()
 
