@@ -102,8 +102,6 @@ def _run_tests(module: str, mutant: Mutant | None, files: list[str]) -> None:
     """In the child: never returns."""
     import pytest
 
-    for name in [name for name in sys.modules if name.startswith("metered_proto")]:
-        del sys.modules[name]  # whoever runs this may have imported it
     if mutant is not None:
         sys.meta_path.insert(0, _Instead(f"metered_proto.{module.replace('/', '.')}", mutant.source))
     quiet = os.open(os.devnull, os.O_WRONLY)
