@@ -233,7 +233,8 @@ def _read_object(members: dict[str, msgspec.Raw], expected: type[msgspec.Struct]
     elif expected is not None:
         struct = expected
     else:
-        struct = TAGS.get(_text(members["type"])) if "type" in members else None
+        name = _text(members["type"]) if "type" in members else ""
+        struct = TAGS.get(name) or STRUCTS.get(name)
     if struct is None:
         raise Unreadable("an object of no kind that is known")
     return _build(struct, members, marks)

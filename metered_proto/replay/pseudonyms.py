@@ -68,12 +68,14 @@ _RULES: Final = (
 _BY_PLACE: Final = ("bearer", "user", "first", "second", "value", "ice", "crypto", "login", "query")
 _BY_LOOK: Final = re.compile("|".join(_RULES[:2]))
 # What has to stand in a line for any of these rules to find something: any of these, ...
-_TRIGGERS: Final = (b"_live_", b"redential", b"assw", b"ecret", b'oken":', b"oken\\", b"uthorization")
+_TRIGGERS: Final = (b"_live_", b"redential", b"ecret", b'oken":', b"oken\\")
 # ... or any of those behind a character that is rare, and which is looked for in no time.
 _RARE_TRIGGERS: Final = (
     (b"=", (b"ice-pwd", b"=crypto", b"?key=", b"&key=", b"?token=", b"&token=")),
     (b"J", (b".eyJ",)),
     (b"@", (b"//",)),
+    (b"w", (b"assw",)),
+    (b"z", (b"uthorization",)),
     (b" ", (b"earer ", b"asic ")),
 )
 

@@ -14,13 +14,13 @@ Secrets are looked for in many lines at once, and most have none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
 from metered_proto.client import calls as client_calls
-from metered_proto.events import Direct, Message
+from metered_proto.events import Data, Direct, Message
 from metered_proto.facts import (
     Asked,
     EffectDone,
@@ -101,9 +101,10 @@ class Recorder:
         self._handle = machine.handle
         self._sink = sink
         self._pseudonyms = Pseudonyms(key)
-        self._lines: list[bytes] = []
+        self._parts: list[bytes] = []  # of lines; the last part of a line ends in `}` and a line feed
+        self._lines = 0
         self._held = 0
-        self._open = b""  # the latest step, as long as its deadline may still be asked for
+        self._open = False  # the latest step still lacks its end: its deadline may be asked for
         self._flush_at: Micros = HELD_FOR
         self.steps = 0
         self._learn(plan)
@@ -119,16 +120,16 @@ class Recorder:
         """The machine's."""
         deadline = self.machine.deadline
         if self._open:
-            self._put(b'%b,"deadline":%b}\n' % (self._open, encode_json(deadline)))
-            self._open = b""
+            self._open = False
+            self._parts.append(b',"deadline":' + encode_json(deadline) + _END)
         return deadline
 
     def handle(self, now: Micros, fact: Fact) -> list[Order]:
         """Have the machine take in a fact. What it raises, this raises."""
         if self._open:
-            self._put(self._open + b"}\n")
-            self._open = b""
+            self._parts.append(_END)
         if self._held > HELD or now >= self._flush_at:
+            self._open = False
             self._flush_at = now + HELD_FOR
             self._hand_out()
             if self._segment is not None and self._segment_left <= 0:
@@ -138,44 +139,51 @@ class Recorder:
         try:
             orders = self._handle(now, fact)
         except Exception as error:
+            self._open = False
+            self._put(raised_line(now, fact, error) + _END)
             self.steps += 1
-            self._put(raised_line(now, fact, error) + b"}\n")
             raise
+        line = step_line(now, plainly_asked(fact) if type(fact) is LinkAsked else fact, orders)
+        self._parts.append(line)
+        self._held += len(line)
+        self._lines += 1
         self.steps += 1
-        self._open = step_line(now, plainly_asked(fact) if type(fact) is LinkAsked else fact, orders)
+        self._open = True
         return orders
 
     def beside(self, now: Micros, fact: Fact, orders: Sequence[Order]) -> None:
         """Write down a step that somebody took past `handle`; whoever rebuilds the machine knows how."""
         self.flush()
         self.steps += 1
-        self._put(step_line(now, fact, orders) + b"}\n")
+        self._put(step_line(now, fact, orders) + _END)
 
     # --- what is held ---
 
     @property
     def held(self) -> int:
         """Bytes that the sink has not been given yet."""
-        return self._held + len(self._open)
+        return self._held
 
     def flush(self) -> None:
         """Give the sink all there is."""
         if self._open:
-            self._put(self._open + b"}\n")
-            self._open = b""
+            self._parts.append(_END)
+            self._open = False
         self._hand_out()
 
     def _put(self, line: bytes) -> None:
-        self._lines.append(line)
+        self._parts.append(line)
         self._held += len(line)
+        self._lines += 1
 
     def _hand_out(self) -> None:
-        if not self._lines:
+        if not self._parts:
             return
-        lines, self._lines, self._held = self._lines, [], 0
-        text = b"".join(lines)
-        if self._pseudonyms.suspects(text) or text.count(b"\n") != len(lines):
-            text = b"".join(map(self._cleaned, lines))
+        parts, lines = self._parts, self._lines
+        self._parts, self._lines, self._held = [], 0, 0
+        text = b"".join(parts)
+        if self._pseudonyms.suspects(text) or text.count(b"\n") != lines:
+            text = b"".join(map(self._cleaned, _whole_lines(parts)))
         self._segment_left -= len(text)
         self._sink(text)
 
@@ -212,6 +220,19 @@ class Recorder:
                 self._pseudonyms.learn(key.key)
 
 
+_END: Final = b"}\n"
+
+
+def _whole_lines(parts: list[bytes]) -> Iterator[bytes]:
+    """The lines that parts make up. A line feed within a part is none of ours."""
+    begun: list[bytes] = []
+    for part in parts:
+        begun.append(part)
+        if part.endswith(_END):
+            yield b"".join(begun)
+            begun = []
+
+
 # --- lines --------------------------------------------------------------------------------------------------
 
 
@@ -230,6 +251,13 @@ class _Broadcast(msgspec.Struct, tag="Broadcast"):
     links: Any
     payload: msgspec.Raw
     skip: int | None
+
+
+class _Data(msgspec.Struct, tag="Data"):
+    sender_peer_id: str
+    data: Any
+    kind: str
+    sender_metadata: dict[str, Any] | None
 
 
 class _NotQuickError(Exception):
@@ -288,9 +316,15 @@ _QUICK_CALLS: Final = frozenset(
     }
 )
 
+
+def _all_text(fact: Received) -> bool:
+    payloads = fact.payloads
+    return type(payloads[0]) is str if len(payloads) == 1 else _STR.issuperset(map(type, payloads))
+
+
 # Facts and orders that `msgspec` writes so that they can be read back, where the test here says so.
 _FACTS: Final[dict[type[Fact], Callable[[Any], bool]]] = {
-    Received: lambda fact: _STR.issuperset(map(type, fact.payloads)),
+    Received: _all_text,
     Asked: lambda fact: type(fact.call) in _QUICK_CALLS,
     Woken: _always,
     Heard: _always,
@@ -314,8 +348,12 @@ def _quick_answer(order: Answer) -> Answer:
 
 
 def _quick_tell(order: Tell) -> Tell:
-    if type(order.event) is Message or type(order.event) is Direct:
+    event = order.event
+    kind = type(event)
+    if kind is Message or kind is Direct:
         return order
+    if kind is Data:
+        return Tell(_Data(event.sender_peer_id, event.data, event.kind, event.sender_metadata))
     raise _NotQuickError
 
 
