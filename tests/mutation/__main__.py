@@ -31,6 +31,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "client/ledger": ("client/test_ledger.py", "client/test_ledger_model.py", "client/test_session_requests.py"),
     "client/subscriptions": ("client/test_subscriptions.py", "client/test_session_reconnecting.py"),
     "client/outbox": (
+        "client/test_outbox_bounds.py",
         "client/test_outbox.py",
         "client/test_outbox_losses.py",
         "client/test_outbox_batches.py",
