@@ -276,6 +276,8 @@ class Application(Host):
         self.address = f"192.0.2.{number}"
         self.told: list[Any] = []
         self.answers: dict[int, Answer] = {}
+        self.mistakes: list[str] = []
+        """What the machine ordered or told that makes no sense."""
         self.links_opened = 0
         self.tokens_fetched = 0
         self.closed = False
@@ -333,6 +335,7 @@ class Application(Host):
                 if socket is not None:
                     socket.host_closes(code, reason, abort=abort)
             case Begin(effect, FetchToken()):
+                self._claim(not self._effects, "a token was asked for while another was on its way")
                 self._effects[effect] = None
                 self.world.fetch_token(self.known_as, self._lifetime, lambda done: self._token(effect, done))
             case Abandon(effect) if effect in self._effects:
@@ -385,6 +388,10 @@ class Application(Host):
         else:
             self.tokens_fetched += 1
             self.tell(EffectDone(effect, result))
+
+    def _claim(self, holds: bool, mistake: str) -> None:
+        if not holds:
+            self.mistakes.append(mistake)
 
     def impatiently(self, op: int, patience: Micros | None, then: Callable[[], None] | None = None) -> None:
         """Withdraw what is not answered in time; what `then`? Once nothing goes wrong any more, everybody waits."""
@@ -568,8 +575,6 @@ class PeerHost(Application):
         """The connections of received tracks."""
         self.seen: dict[str, dict[int, dict[str, Any] | None]] = {}
         """The tracks of each member, and what was said of them, as the application was told."""
-        self.mistakes: list[str] = []
-        """What the machine ordered or told that makes no sense."""
         self.trickles = spec.engine == "trickles"
         self.fails = 0
         """So many descriptions are to fail."""
@@ -647,10 +652,6 @@ class PeerHost(Application):
                 seen.pop(number, None)
             case _:
                 pass
-
-    def _claim(self, holds: bool, mistake: str) -> None:
-        if not holds:
-            self.mistakes.append(mistake)
 
     # --- the engine ---
 

@@ -81,6 +81,7 @@ def _live(world: World) -> list[Violation]:
     found = [
         *checks.agreement(world),
         *checks.outboxes_lose_nothing(world),
+        *checks.everything_is_answered(world),
         *checks.memory_is_bounded(world),
         *checks.subscriptions_are_there(world),
     ]
@@ -101,6 +102,8 @@ def _live(world: World) -> list[Violation]:
         *checks.delays_are_the_ladders(steps, {c.name: c.ladder for c in clients}),
         *checks.order_is_kept(steps),
         *checks.nothing_is_told_twice(steps, deduplicating=[c.name for c in clients if c.spec.deduplicates]),
+        *checks.repeats_are_marked(steps),
+        *checks.losses_are_told_at_once(steps),
         *checks.no_secret_is_shown(steps, world.credentials),
         *checks.cutting_changes_nothing(_payloads(world), plan.seed),
     ]

@@ -10,9 +10,11 @@ from metered_proto.sim.checks.traces import (
     delays_are_the_ladders,
     each_asked_is_answered_once,
     every_timer_fires,
+    losses_are_told_at_once,
     no_secret_is_shown,
     nothing_is_told_twice,
     order_is_kept,
+    repeats_are_marked,
 )
 from metered_proto.sim.checks.worlds import (
     agreement,
@@ -21,6 +23,7 @@ from metered_proto.sim.checks.worlds import (
     closing_leaves_nothing,
     come_to_rest,
     everybody_is_back,
+    everything_is_answered,
     machines_make_sense,
     memory_is_bounded,
     outboxes_lose_nothing,
@@ -43,7 +46,9 @@ __all__ = [
     "each_asked_is_answered_once",
     "every_timer_fires",
     "everybody_is_back",
+    "everything_is_answered",
     "held",
+    "losses_are_told_at_once",
     "machines_make_sense",
     "memory_is_bounded",
     "no_secret_is_shown",
@@ -51,6 +56,7 @@ __all__ = [
     "order_is_kept",
     "outboxes_lose_nothing",
     "presence_is_the_relays",
+    "repeats_are_marked",
     "rosters_are_the_relays",
     "subscriptions_are_there",
 ]

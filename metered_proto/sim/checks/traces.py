@@ -10,12 +10,14 @@ from typing import Any, Final
 
 import msgspec
 
+from metered_proto.client.calls import Publish, PublishMany, SendTo, Subscribe, Unsubscribe
 from metered_proto.client.envelope import unseal
+from metered_proto.client.requests import Request
 from metered_proto.errors import MeteredRealtimeError
 from metered_proto.events import Connected, Data, Disconnected, GoingAway, Message, StateChange
 from metered_proto.facts import Asked, EffectDone, LinkAsked, Received, Withdrawn, Woken
 from metered_proto.machine import SECOND, Micros, micros
-from metered_proto.orders import Answer, AnswerAll, Note, OpenLink, Order, Tell, TellAll
+from metered_proto.orders import Answer, AnswerAll, Note, OpenLink, Order, Send, Tell, TellAll
 from metered_proto.replay import Drafted
 from metered_proto.settings import ReconnectOptions
 from metered_proto.sim.steps import Step, Violation
@@ -196,19 +198,24 @@ def told(steps: Iterable[Step]) -> Iterator[tuple[Step, Sent]]:
 
 
 def order_is_kept(steps: list[Step]) -> list[Violation]:
-    """A relay gets what one connection sends in the order in which it was made, but for marked repeats; and whoever
-    listens is told in the order in which the relay got it."""
+    """A relay gets what one connection sends to a channel in the order in which it was made, but for what was sent on
+    that connection before; and whoever listens is told in the order in which the relay got it."""
     promise = "the order of a channel and a sender is kept"
     found: list[Violation] = []
     last: dict[tuple[str, int, str, bool], int] = {}
+    before: dict[tuple[str, int, str, bool, int], None] = {}
     places: dict[tuple[str, str, int], list[int]] = {}
     for place, (step, guest, sent) in enumerate(taken_by_relays(steps)):
         key = (step.host, guest, sent.channel, sent.by_outbox)
-        if not sent.redelivered:
+        again = (*key, sent.number)
+        if again not in before:
+            before[again] = None
             if sent.number <= last.get(key, 0):
                 what = f"{sent.sender} sent {sent.number} after {last[key]} to {sent.channel}"
                 found.append(Violation(promise, step.host, what))
             last[key] = sent.number
+        elif not sent.by_outbox:
+            found.append(Violation(promise, step.host, f"{sent.sender} sent {sent.number} twice"))
         for channel in (sent.channel, ""):
             places.setdefault((channel, sent.sender, sent.number), []).append(place)
     reached: dict[str, int] = {}
@@ -234,6 +241,47 @@ def nothing_is_told_twice(steps: Iterable[Step], *, deduplicating: Collection[st
             found.append(Violation("nothing is told twice", step.host, what))
         seen[key] = None
     return found
+
+
+def repeats_are_marked(steps: Iterable[Step]) -> list[Violation]:
+    """What an outbox sends a second time says so, whatever became of the first."""
+    seen: dict[tuple[str, str, int], None] = {}
+    found: list[Violation] = []
+    for step in steps:
+        for order in step.orders:
+            if not isinstance(order, Send) or _OUTBOX not in order.payload or step.host.startswith("relay"):
+                continue
+            frame = _read_publish(order.payload)
+            for sent in _sent(frame.channel, frame.data):
+                key = (step.host, sent.channel, sent.number)
+                if key in seen and not sent.redelivered:
+                    what = f"{sent.number} was sent to {sent.channel} again, and is not marked"
+                    found.append(Violation("what an outbox repeats is marked", step.host, what))
+                seen[key] = None
+    return found
+
+
+def losses_are_told_at_once(steps: Iterable[Step]) -> list[Violation]:
+    """With a connection ends the wait of everybody who asked something on it. An outbox goes on waiting."""
+    waiting: dict[str, dict[int, None]] = {}
+    found: list[Violation] = []
+    for step in steps:
+        ops = waiting.setdefault(step.host, {})
+        if isinstance(step.fact, Asked) and isinstance(step.fact.call, _ON_A_CONNECTION):
+            ops[step.fact.op] = None
+        elif isinstance(step.fact, Withdrawn):
+            ops.pop(step.fact.op, None)
+        for op in _answers(step.orders):
+            ops.pop(op, None)
+        if ops and any(isinstance(order, Tell) and isinstance(order.event, Disconnected) for order in step.orders):
+            what = f"at {step.now} the connection was lost, and {len(ops)} still wait for their answers"
+            found.append(Violation("losses are told at once", step.host, what))
+            ops.clear()
+    return found
+
+
+_ON_A_CONNECTION: Final = (Publish, PublishMany, SendTo, Subscribe, Unsubscribe, Request)
+_OUTBOX: Final = b'"__meteredOutbox"'
 
 
 # --- secrets ------------------------------------------------------------------------------------------------

@@ -9,19 +9,20 @@ import msgspec
 from metered_proto.client.outbox import Delivered
 from metered_proto.client.requests import Request
 from metered_proto.errors import IceRecoveryExhaustedError
-from metered_proto.events import Disconnected, FatalError, Left, Message, NegotiationError
+from metered_proto.events import Disconnected, Left, Message, NegotiationError
 from metered_proto.facts import Asked
 from metered_proto.machine import SECOND, Micros
 from metered_proto.relay import Peers, PublishAs
 from metered_proto.room.words import AtPeer
 from metered_proto.sim.checks.memory import CLOSED, bound_of_client, bound_of_relay, bound_of_room, held
-from metered_proto.sim.checks.traces import taken_by_relays
+from metered_proto.sim.checks.traces import each_asked_is_answered_once, taken_by_relays
 from metered_proto.sim.connections import MadeToFailError
 from metered_proto.sim.hosts import ClientHost, PeerHost
 from metered_proto.sim.plan import SwapsTrack, Unsubscribes
 from metered_proto.sim.steps import Violation
 from metered_proto.sim.world import World
 from metered_proto.wire.channels import Pattern, is_pattern
+from metered_proto.wire.close_codes import verdict
 
 PROBE: Final[Micros] = 10 * SECOND
 """How long a probe may be on its way."""
@@ -29,6 +30,9 @@ PROBE: Final[Micros] = 10 * SECOND
 
 QUIET: Final[Micros] = 15 * SECOND
 """Nobody has just come or gone: longer than a room keeps somebody who is away."""
+
+ATTEMPTS: Final = 100
+"""So many a client makes before it gives up, unless its options say otherwise."""
 
 LATELY: Final[Micros] = 60 * SECOND
 """Whoever was connected so short a time ago has only just lost it: tokens end, and are fetched anew."""
@@ -66,17 +70,37 @@ def everybody_is_back(world: World) -> list[Violation]:
     found: list[Violation] = []
     for client in world.clients.values():
         lately = client.lost_at > client.back_at > world.now - LATELY
-        if not client.is_dead and not client.closed and client.machine.state != "connected" and not lately:
-            gave_up = any(isinstance(event, Disconnected) and not event.will_reconnect for event in client.told)
-            if not gave_up:
-                found.append(Violation(promise, client.name, f"it is {client.machine.state}"))
+        is_back = client.is_dead or client.closed or client.machine.state == "connected" or lately
+        if not is_back and not _gave_up_rightly(client):
+            found.append(Violation(promise, client.name, f"it is {client.machine.state}"))
     for peer in world.peers.values():
         lately = peer.lost_at > peer.back_at > world.now - LATELY
         if not peer.is_dead and not peer.closed and peer.room and peer.machine.state != "joined" and not lately:
-            said = any(isinstance(event, Left | FatalError) for event in peer.told)
+            said = any(isinstance(event, Left) and event.reason != "reconcile_timeout" for event in peer.told)
             if peer.machine.state != "closed" or not said:
                 found.append(Violation(promise, peer.name, f"its room is {peer.machine.state}"))
     return found
+
+
+def _gave_up_rightly(client: ClientHost) -> bool:
+    """Whether it said that it will not come back, for a reason: the server's word, or that all attempts are used up."""
+    return any(
+        isinstance(event, Disconnected)
+        and not event.will_reconnect
+        and (not verdict(event.code, can_refresh=client.spec.tokens).reconnect or client.links_opened >= ATTEMPTS)
+        for event in client.told
+    )
+
+
+def everything_is_answered(world: World) -> list[Violation]:
+    """When the world has come to rest, nobody who is connected waits for an answer any more."""
+    connected = [
+        client.name
+        for client in world.clients.values()
+        if not client.is_dead and client.machine.state == "connected" and world.now - client.back_at > LATELY
+    ]
+    found = each_asked_is_answered_once(world.steps, ended=connected)
+    return [msgspec.structs.replace(one, promise="in the end everything is answered") for one in found]
 
 
 def _joined(world: World) -> list[PeerHost]:
@@ -264,9 +288,9 @@ def memory_is_bounded(world: World) -> list[Violation]:
 def machines_make_sense(world: World) -> list[Violation]:
     """Orders for an engine fit what is there, and what is told of members and their tracks fits together."""
     return [
-        Violation("orders and events make sense", peer.name, mistake)
-        for peer in world.peers.values()
-        for mistake in peer.mistakes
+        Violation("orders and events make sense", host.name, mistake)
+        for host in world.hosts.values()
+        for mistake in host.mistakes
     ]
 
 

@@ -11,12 +11,13 @@ import pytest
 from table_kit import each_row
 
 from metered_proto.client.calls import Publish
+from metered_proto.client.envelope import seal
 from metered_proto.client.outbox import Delivered
 from metered_proto.errors import IceRecoveryExhaustedError
 from metered_proto.events import Disconnected, IceServer, Message, NegotiationError
 from metered_proto.facts import Asked, EffectDone, Received, Withdrawn, Woken
 from metered_proto.machine import SECOND, Deadline
-from metered_proto.orders import Abandon, Answer, AnswerAll, Broadcast, Note, Order, Tell, TellAll
+from metered_proto.orders import Abandon, Answer, AnswerAll, Broadcast, Note, Order, Send, Tell, TellAll
 from metered_proto.room.words import AtPeer
 from metered_proto.settings import ReconnectOptions
 from metered_proto.sim import SCENARIOS, Act, Client, Peer, Plan, Step, Violation, World, checks, digest, simulate
@@ -155,10 +156,46 @@ class TestMessages:
 
         assert not checks.order_is_kept([Step("relay/1", 0, 0, Received(1, [publish(1), publish(2)]), [])])
         assert checks.order_is_kept([Step("relay/1", 0, 0, Received(1, [publish(2), publish(1)]), [])])
+        [found] = checks.order_is_kept([Step("relay/1", 0, 0, Received(1, [publish(1), publish(1)]), [])])
+        assert "twice" in found.what
 
     def test_messages_that_come_many_at_a_time_are_seen(self) -> None:
         events = [Message("c", "x", {"from": "a", "n": number}) for number in (1, 1)]
         assert checks.nothing_is_told_twice([Step("b", 0, 0, Woken(), [TellAll(events)])])
+
+
+class TestOutboxesOnTheWire:
+    def publish(self, number: int, *, redelivered: bool) -> Send:
+        data = seal(b'{"from":"a","n":%d}' % number, id="i", outbox="o", seq=number, redelivered=redelivered)
+        return Send(1, b'{"type":"publish","channel":"c","data":%b}' % data)
+
+    def test_a_good_run(self) -> None:
+        assert not checks.repeats_are_marked(device()[1])
+
+    def test_a_repeat_that_is_not_marked(self) -> None:
+        first, marked = self.publish(1, redelivered=False), self.publish(1, redelivered=True)
+        assert not checks.repeats_are_marked([Step("a", 0, 0, Woken(), [first, marked])])
+        [found] = checks.repeats_are_marked([Step("a", 0, 0, Woken(), [first, first])])
+        assert "again" in found.what
+
+    def test_a_relay_passes_on_what_it_gets(self) -> None:
+        first = self.publish(1, redelivered=False)
+        assert not checks.repeats_are_marked([Step("relay/1", 0, 0, Woken(), [first, first])])
+
+
+class TestLossesAreToldAtOnce:
+    LOST = Tell(Disconnected(1006, "", True))
+    ASKED = Step("a", 0, 0, Asked(1, Publish.of("c", 1)), [])
+
+    def test_a_good_run(self) -> None:
+        assert not checks.losses_are_told_at_once(device()[1])
+        assert not checks.losses_are_told_at_once([self.ASKED, Step("a", 0, 0, Woken(), [Answer(1), self.LOST])])
+        withdrawn = Step("a", 0, 0, Withdrawn(1), [])
+        assert not checks.losses_are_told_at_once([self.ASKED, withdrawn, Step("a", 0, 0, Woken(), [self.LOST])])
+
+    def test_somebody_who_goes_on_waiting(self) -> None:
+        [found] = checks.losses_are_told_at_once([self.ASKED, Step("a", 0, 0, Woken(), [self.LOST])])
+        assert "1 still wait" in found.what
 
 
 class TestSecrets:
@@ -253,8 +290,17 @@ class TestWorldsAtRest:
         session = world.clients["ann"].machine
         session.state = "reconnecting"
         assert [found.host for found in checks.everybody_is_back(world)] == ["ann"]
-        world.clients["ann"].told.append(Disconnected(4001, "", False))
+        world.clients["ann"].told.append(Disconnected(1006, "", False))
+        assert checks.everybody_is_back(world)
+        world.clients["ann"].told.append(Disconnected(4020, "", False))
         assert not checks.everybody_is_back(world)
+
+    def test_somebody_who_waits_for_an_answer(self) -> None:
+        world = at_rest(msgspec.structs.replace(PUBSUB, settles=90 * SECOND))
+        assert not checks.everything_is_answered(world)
+        world.steps[:] = spoilt(world.steps, drop(is_answer))
+        [found] = checks.everything_is_answered(world)
+        assert found.promise == "in the end everything is answered"
 
     def test_a_room_that_does_not_come_back(self) -> None:
         world = at_rest(ROOM)
