@@ -44,6 +44,16 @@ def test_a_link_that_matches_in_several_ways_is_in_a_route_once_with_metadata_if
     assert registry.wish(2, "elsewhere") is None
 
 
+def test_whoever_left_is_not_among_those_who_stay_and_may_come_back() -> None:
+    registry = populated((1, "a"), (2, "b"))
+    for link in (1, 2):
+        registry.subscribe(link, "room", stamped=False)
+    assert registry.unsubscribe(1, "room") is True
+    assert [peer.peer_id for peer in registry.peers("room")] == ["b"]
+    assert registry.subscribe(1, "room", stamped=False) is True
+    assert [peer.peer_id for peer in registry.peers("room")] == ["b", "a"]
+
+
 def test_a_peer_joins_with_its_first_link_and_leaves_with_its_last() -> None:
     registry = populated((1, "a"), (2, "a"), (3, "b"))
     assert registry.subscribe(1, "room", stamped=False) is True
