@@ -355,6 +355,7 @@ def limits(seed: int) -> Plan:
         seed=seed,
         hosts=hosts,
         script=tuple(script),
+        settles=900 * SECOND,  # until the quota has let everything through
         max_connections=len(hosts),
         message_quota=draw.number(20, 60),
         quota_period=draw.number(10, 40),
