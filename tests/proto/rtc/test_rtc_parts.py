@@ -101,6 +101,17 @@ class TestRemoteCandidates:
         held.came(None)
         assert held.release() == [None], "the end is always used"
 
+    def test_another_connection_can_use_as_many_again(self) -> None:
+        held = RemoteCandidates(limit=2)
+        for _ in range(2):
+            held.opened()
+            held.applied(("one",), ())
+            held.came(candidate(1))
+            held.came(candidate(2))
+            assert held.release() == [candidate(1), candidate(2)]
+            held.came(candidate(3))
+            assert held.release() == []
+
     def test_nothing_after_the_end_until_there_is_another_connection(self) -> None:
         held = RemoteCandidates()
         held.applied(("one",), ())
