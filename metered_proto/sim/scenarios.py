@@ -270,6 +270,7 @@ def slow_reader(seed: int) -> Plan:
             lambda: Act(draw.time(0, 30), "reader", Slow(draw.time(5, 60), draw.number(500, 40_000))),
         ),
         *draw.some(0, 2, _hits(draw, ("reader", "writer"), _bad_link, 60)),
+        *draw.some(0, 2, lambda: Act(draw.time(1, 20), "writer", Stall(draw.time(1, 10)))),
     ]
     max_queue = draw.one((1 << 20, 256 << 10, 96 << 10))
     return Plan(scenario="slow_reader", seed=seed, hosts=hosts, script=tuple(script), max_queue=max_queue)
@@ -355,10 +356,10 @@ def limits(seed: int) -> Plan:
         seed=seed,
         hosts=hosts,
         script=tuple(script),
-        settles=900 * SECOND,  # until the quota has let everything through
+        settles=360 * SECOND,  # until the quota has let everything through
         max_connections=len(hosts),
-        message_quota=draw.number(20, 60),
-        quota_period=draw.number(10, 40),
+        message_quota=draw.number(40, 80),
+        quota_period=draw.number(10, 30),
     )
 
 
