@@ -36,7 +36,7 @@ class Program:
 
     async def run(self) -> None:
         await self._client.connect()
-        commands = ("publish", "expect", "arrived", "deliver", "storm", "pace", "watch", "watched")
+        commands = ("publish", "expect", "arrived", "deliver", "storm", "pace", "paced", "watch", "watched")
         await obey({name: getattr(self, name) for name in commands})
         await self._client.close()
 
@@ -118,6 +118,12 @@ class Program:
                     sent += 1
                 await anyio.sleep(0.01)
         return sent
+
+    async def paced(self, channel: str, payload: str, rate: float, seconds: float) -> Any:
+        """As `pace`, and what it costs; with the `count`."""
+        cost = Cost()
+        count = await self.pace(channel, payload, rate, seconds)
+        return {**cost.so_far(), "count": count}
 
     async def watch(self, channel: str) -> None:
         """Begin to check a channel on which every sender numbers its messages from 0: `{"n": …}`."""
