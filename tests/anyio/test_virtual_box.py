@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -406,3 +408,38 @@ async def test_a_room_over_a_working_day_of_bad_network(box: VirtualRoom) -> Non
             await anyio.sleep(HOUR)
             # Their tokens end every hour, so one of them may just be on its way back.
             await until(lambda: all(each.state == "joined" and len(each.remote_peers) == 2 for each in (ada, bob, eve)))
+
+
+WITHOUT_WEBRTC = """
+import sys
+for name in ("aiortc", "av", "numpy"):
+    sys.modules[name] = None  # an import of it fails
+import anyio
+from metered_anyio import DataChannel, DataChannelOpened, DCMessage, MeteredPeer
+from metered_anyio.testing import run_virtual, virtual_room
+
+async def main():
+    async with virtual_room() as box:
+        ada, bob = (MeteredPeer(url=box.url, token_provider=box.token_provider(name)) for name in ("ada", "bob"))
+        async with ada, bob:
+            for peer in (ada, bob):
+                await peer.join("room")
+            with anyio.fail_after(60):
+                while not (ada.remote_peers and bob.remote_peers):
+                    await anyio.sleep(0.1)
+                texts = []
+                bob.remote_peers[0].on(
+                    DataChannelOpened, lambda event: DataChannel(event.channel).on(DCMessage, texts.append)
+                )
+                await DataChannel(ada.remote_peers[0].create_data_channel("chat")).send("hello")
+                while not texts:
+                    await anyio.sleep(0.1)
+    print(texts[0].data)
+
+run_virtual(main)
+"""
+
+
+def test_data_channels_need_no_aiortc() -> None:
+    run = subprocess.run([sys.executable, "-c", WITHOUT_WEBRTC], capture_output=True, text=True, check=False)
+    assert (run.stdout, run.returncode) == ("hello\n", 0), run.stderr
