@@ -52,7 +52,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     own_encoders: tuple[int, ...] = (4, 8)
     """Numbers of viewers at which ours is measured with an encoder for each, too, at the first of the sizes."""
     sending_seconds: float = 5.0
-    sending_warm_up: float = 3.0
+    sending_warm_up: float = 5.0
     clip_seconds: float = 60.0
     visits: int = 10
     opens: int = 5
