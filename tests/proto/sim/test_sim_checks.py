@@ -13,7 +13,7 @@ from table_kit import each_row
 from metered_proto.client.calls import Publish
 from metered_proto.client.envelope import seal
 from metered_proto.client.outbox import Delivered
-from metered_proto.errors import IceRecoveryExhaustedError
+from metered_proto.errors import IceRecoveryExhaustedError, NotConnectedError
 from metered_proto.events import Disconnected, IceServer, Message, NegotiationError
 from metered_proto.facts import Asked, EffectDone, Received, Withdrawn, Woken
 from metered_proto.machine import SECOND, Deadline
@@ -420,6 +420,12 @@ def test_the_digest_tells_any_two_runs_apart() -> None:
     assert digest(steps) == digest(list(steps))
     assert digest(spoilt(steps, drop(is_answer))) != digest(steps)
     assert digest(spoilt(steps, double(lambda order: isinstance(order, Broadcast)))) != digest(steps)
+
+
+def test_the_digest_tells_errors_apart() -> None:
+    errors = (NotConnectedError("idle"), NotConnectedError("closed"), ValueError("idle"), ConnectionError("idle"))
+    found = {digest([Step("a", 0, 0, Woken(), [Answer(1, error=error)])]) for error in errors}
+    assert len(found) == len(errors)
 
 
 def test_a_violation_says_what_was_broken_by_whom_and_how() -> None:
