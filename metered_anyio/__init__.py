@@ -5,7 +5,7 @@ from metered_anyio.emitter import EventStream
 from metered_anyio.logger import Logger, NoopLogger, StdlibLogger
 from metered_anyio.media_stream import MediaStream, StreamMetadata
 from metered_anyio.metered_peer import MeteredPeer, MeteredPeerState
-from metered_anyio.options import SignallingClientOptions, TokenProviderFn
+from metered_anyio.options import RecordOptions, SignallingClientOptions, TokenProviderFn
 from metered_anyio.receipt import Receipt
 from metered_anyio.remote_events import (
     DataChannelOpened,
@@ -45,6 +45,7 @@ from metered_proto.errors import (
     PeerConnectionError,
     PublishManyError,
     ReconcileTimeoutError,
+    RecordingFileError,
     ReplaceTrackFailure,
     RequestFailedError,
     RequestTimeoutError,
@@ -146,6 +147,8 @@ __all__ = [
     "Receipt",
     "ReconcileTimeoutError",
     "ReconnectOptions",
+    "RecordOptions",
+    "RecordingFileError",
     "Refused",
     "RemotePeer",
     "ReplaceTrackFailure",
