@@ -41,6 +41,13 @@ class TestSilence:
         assert heart.silent
         assert heart.deadline is None
 
+    def test_counting_begins_with_the_last_that_was_heard(self) -> None:
+        heart = beating(at=100 * SECOND)
+        assert wake(heart, 120) == [PING]
+        assert heart.deadline == Deadline(140 * SECOND, "ping"), "the second is still to come"
+        assert wake(heart, 140) == [PING]
+        assert heart.deadline == Deadline(160 * SECOND, "inactivity")
+
     def test_it_is_given_up_once(self) -> None:
         heart = beating()
         assert wake(heart, 60) == [END]

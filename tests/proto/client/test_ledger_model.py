@@ -95,6 +95,7 @@ class LedgerWithBatches(RuleBasedStateMachine):
 
     @rule(op=st.integers(0, 30))
     def withdraw(self, op: int) -> None:
+        op = op % (len(self.calls) + 1)  # mostly one that was made
         assert self.ledger.handle(self.now, Withdrawn(op)) == []
         if op in self.calls and op not in self.answered:
             self.withdrawn.add(op)
@@ -123,3 +124,14 @@ class LedgerWithBatches(RuleBasedStateMachine):
 
 TestLedgerWithBatches = LedgerWithBatches.TestCase
 TestLedgerWithBatches.settings = modest(20, 30)
+
+
+def test_nobody_is_told_of_a_batch_that_nobody_waits_for() -> None:
+    ledger = Ledger(15)
+    ids = ledger.enter_batch(0, 1, 2)
+    ledger.handle(1, Withdrawn(1))
+    for request_id in ids:
+        request = ledger.settle(request_id)
+        assert request is not None
+        assert ledger.end(request, None) == []
+    assert len(ledger) == 0

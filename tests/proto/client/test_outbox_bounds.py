@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from outbox_kit import Desk
 
-from metered_proto.client.outbox import Dropped, Enqueue
+from metered_proto.client.outbox import Delivered, Dropped, Enqueue
 from metered_proto.errors import OutboxFullError
 
 DATA = b'{"n":1}'
@@ -52,3 +52,19 @@ def test_what_comes_too_late_counts_as_dropped() -> None:
     desk.take(desk.queue.closed())
     assert desk.outcome(desk.ask(Enqueue(late))) == Dropped("closed")
     assert desk.queue.counters.dropped == 1
+
+
+def test_what_is_on_its_way_makes_no_room() -> None:
+    desk = Desk(max_bytes=2 * size_of_one(), window=10)
+    desk.connect()
+    first, second = desk.enqueue(DATA), desk.enqueue(DATA)
+    assert desk.queue.draft(0, "c", DATA) == Dropped("overflow"), "the oldest are on their way, and may arrive"
+    desk.ack("o1")
+    assert isinstance(desk.outcome(first), Delivered)
+    third = desk.enqueue(DATA)
+    assert second not in desk.answers
+    assert third not in desk.answers
+    # One that waits may be dropped for another one.
+    desk.lose()
+    desk.enqueue(DATA)
+    assert desk.outcome(second) == Dropped("overflow")
