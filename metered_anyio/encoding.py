@@ -104,6 +104,7 @@ def _check(name: str, value: object, kinds: type | tuple[type, ...], least: floa
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, kinds):
-        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
+        wanted = "an int" if kinds is int else "a number"
+        raise TypeError(f"{name} must be {wanted}, not {type(value).__name__}")
     if not least <= value <= most:  # type: ignore[operator]  # a number, as was just seen
         raise ValueError(f"{name} must be from {least} to {most}, not {value}")

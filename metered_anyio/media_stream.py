@@ -88,7 +88,9 @@ class MediaStream:
 def check_track(name: str, track: object) -> None:
     """Raises `TypeError` for what is no track: a track has a `kind`, `audio` or `video`, and an `id`."""
     if getattr(track, "kind", None) not in ("audio", "video") or not isinstance(getattr(track, "id", None), str):
-        raise TypeError(f"{name} must be an audio or video track, not {type(track).__name__}")
+        player = hasattr(type(track), "audio") and hasattr(type(track), "video")
+        hint = ": its tracks are its audio and its video" if player else ""
+        raise TypeError(f"{name} must be an audio or video track, not {type(track).__name__}{hint}")
 
 
 def _checked(id: str) -> str:

@@ -328,4 +328,5 @@ def _given(data: object) -> bytes | Sound:
 
 def _check_number(name: str, value: object, kinds: type | tuple[type, ...]) -> None:
     if isinstance(value, bool) or not isinstance(value, kinds):
-        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
+        wanted = "an int" if kinds is int else "a number"
+        raise TypeError(f"{name} must be {wanted}, not {type(value).__name__}")

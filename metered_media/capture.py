@@ -14,10 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
-import av
-
 from metered_anyio.logger import Logger
-from metered_media.checking import check_number, check_options, check_text
+from metered_media.checking import check_number, check_options, check_text, knows_format
 from metered_media.errors import SourceOpenError
 from metered_media.opening import Origin
 from metered_media.player import Player, open_player
@@ -277,7 +275,7 @@ def _player(
     else:
         name, target = input_format, device or ""
     shown = device or f"the default {kind}"
-    if not any(name in known.split(",") for known in av.formats_available):
+    if not knows_format(name):
         raise SourceOpenError(shown, "no_device", f"the FFmpeg that comes with av has no input {name}")
     if name == "alsa":
         _find_alsa()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
 from metered_anyio.logger import Logger
-from metered_media.checking import check_flags, check_number, check_options, check_protocols, check_text
+from metered_media.checking import check_flags, check_format, check_number, check_options, check_protocols
 from metered_media.errors import SourceOpenError
 from metered_media.opening import Origin
 from metered_media.player import Player, open_player
@@ -95,12 +96,14 @@ def _origin(
     input_format: str | None,
     options: Mapping[str, str] | None,
 ) -> Origin:
-    check_text("input_format", input_format)
+    check_format(input_format)
     allowed = check_protocols(protocols)
     given = check_options(options)
     if input_format is None:
         given.setdefault("format_whitelist", format_whitelist())
     if callable(getattr(file, "read", None)):
+        if isinstance(file, io.TextIOBase):
+            raise TypeError("file must be opened in binary mode, with 'rb'")
         if loop and not callable(getattr(file, "seek", None)):
             raise ValueError("a file that cannot seek cannot loop")
         # What it refers to would be opened by FFmpeg itself.
@@ -110,6 +113,8 @@ def _origin(
         return Origin(file, shown, "file", input_format, given, restricted=input_format is None)
     if not isinstance(file, (str, os.PathLike)):
         raise TypeError(f"file must be a path or have a read method, not {type(file).__name__}")
+    if not os.fspath(file):
+        raise ValueError("file must not be an empty path")
     address = take_apart(file if isinstance(file, str) else Path(file), allowed)
     if not address.allowed:
         raise SourceOpenError(address.shown, "not_allowed", f"{address.scheme} is not among the protocols allowed")

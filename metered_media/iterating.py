@@ -14,6 +14,7 @@ from aiortc.mediastreams import AudioStreamTrack, MediaStreamError, VideoStreamT
 from av.video.reformatter import VideoReformatter
 
 from metered_anyio.backend import Backend, current_backend
+from metered_anyio.media_stream import check_track
 from metered_anyio.rtc.frame_track import BranchingTrack
 from metered_anyio.rtc.mailbox import Mailbox
 from metered_media.audio_chunking import AudioChunker
@@ -307,6 +308,7 @@ def _needs_asyncio(track: Any) -> bool:
 
 def _checked(track: Any, kind: str | None = None) -> Any:
     if not callable(getattr(track, "recv", None)):
+        check_track("track", track)
         raise TypeError(f"a track has recv(), which {type(track).__name__} lacks")
     if kind is not None and track.kind != kind:
         raise ValueError(f"a track of {kind} is wanted, not one of {track.kind}")

@@ -77,7 +77,9 @@ class Player(Notices):
         """Its sound, None if it has none.
 
         What is not open yet gives a track anyway, which ends by itself if it turns out that there is no sound. Raises
-        `SourceOpenError` if it is known already that it cannot be opened. It blocks for a moment at most.
+        `SourceOpenError` if it is known already that it cannot be opened, and `PassthroughError` that it cannot be sent
+        as it is and is not to be decoded; but once a track was given, that is left to `error`. It blocks for a moment
+        at most.
         """
         return self._track("audio")
 
@@ -171,13 +173,13 @@ class Player(Notices):
     def _track(self, kind: str) -> PlayerTrack | None:
         self.bind()
         self._reading.opened.wait(max(0.0, self._made + self._look - time.monotonic()))
-        error = self._reading.error
-        if isinstance(error, SourceOpenError) and self.opened and not self._reading.counts.passes:
-            raise error
-        track = self._reading.tracks[kind]
-        if self._reading.lacks(kind):
+        reading = self._reading
+        if reading.error is not None and self.opened and not reading.anything_handed_out:
+            raise reading.error
+        track = reading.tracks[kind]
+        if reading.lacks(kind):
             return None
-        return self._reading.hand_out(kind) if track.readyState == "live" else track
+        return reading.hand_out(kind) if track.readyState == "live" else track
 
     def _on_closed(self) -> None:
         self._closed.end()

@@ -121,6 +121,11 @@ class Reading:
         """Whether it is known that there is nothing of this kind."""
         return kind in self._lacking
 
+    @property
+    def anything_handed_out(self) -> bool:
+        """Whether the application has one of the tracks."""
+        return bool(self._handed_out)
+
     def hand_out(self, kind: str) -> PlayerTrack:
         """The application has this track, and may read it."""
         self._handed_out.add(kind)
@@ -158,10 +163,10 @@ class Reading:
         return time.monotonic() - self._began
 
     def left(self, track: PlayerTrack) -> None:
-        if all(each.readyState == "ended" for kind, each in self.tracks.items() if kind in self._handed_out):
+        # A track that ended because there is no such media does not say that nothing else is wanted.
+        asked_for = self._handed_out - self._lacking
+        if asked_for and all(self.tracks[kind].readyState == "ended" for kind in asked_for):
             with self._turn:
-                if not self._handed_out or not self.opened.is_set():
-                    return
                 self._stopping = True
                 told, self._told_end = self._told_end, True
                 self._turn.notify_all()

@@ -8,7 +8,7 @@ from typing import Final, Literal, TypeAlias
 import av
 
 from metered_anyio.logger import Logger
-from metered_media.checking import check_flags, check_number, check_options, check_protocols, check_text
+from metered_media.checking import check_flags, check_format, check_number, check_options, check_protocols
 from metered_media.errors import SourceOpenError
 from metered_media.opening import Origin
 from metered_media.player import Player, open_player
@@ -64,7 +64,7 @@ def from_rtsp(
     if not isinstance(url, str):
         raise TypeError(f"url must be a str, not {type(url).__name__}")
     check_flags(reconnect=reconnect, passthrough=passthrough, fallback=fallback)
-    check_text("input_format", input_format)
+    check_format(input_format)
     check_number("stall_timeout", stall_timeout, 0.1, 3600)
     check_number("open_timeout", open_timeout, 0.05, 3600)
     if isinstance(placeholder, str) and placeholder not in ("last", "black"):
