@@ -2,8 +2,8 @@
 
 `core`, `client` (`publish`, `receive`, `deliver`) and `relay` (`fan-out`, `memory`, `storm`) are measured if nothing
 is named; `soak`, `record`, `rooms` (`first-frame`, `gap`, `channel`, `lag`), `calls` (`joins`, `replace`, `viewers`,
-`churn`, `returns`) and `media` (`sending`, `media-lag`, `picture`, `speech`, `opening`) only if they are. The exit code is 1
-where something was lost that must not be.
+`churn`, `returns`) and `media` (`sending`, `media-lag`, `picture`, `speech`, `opening`) only if they are. The exit code
+is 1 where something was lost that must not be.
 """
 
 from __future__ import annotations

@@ -19,9 +19,10 @@ import msgspec
 
 from benchmarks.busy import busy_clip
 from benchmarks.children import Child, ChildError, Crew
-from benchmarks.figures import PUBLISHED, Figure, Target
+from benchmarks.figures import PUBLISHED, Figure, Target, compared
 from benchmarks.plan import Plan
 from benchmarks.roles.camera import NAME
+from benchmarks.turns import Samples
 from testbed.clock_camera import ClockCamera
 from testbed.silent_camera import SilentCamera
 from testbed.stage import Stage
@@ -136,28 +137,30 @@ def picture(plan: Plan) -> Iterator[Figure]:
 def speech(plan: Plan) -> Iterator[Figure]:
     """`AudioSource`: its pace, what it costs by itself, and what it costs to send it."""
     for count in plan.speakers:
-        with Crew() as crew:
-            found = {side: crew.hire("camera", side).ask("pace", count, plan.sending_seconds) for side in _SIDES}
-        for which in ("p50", "p99"):
-            name = f"{count} AudioSource: frames off their time, {which}"
-            yield _against(name, "ms", found["ours"][which], found["published"][which])
-        yield _against(f"{count} AudioSource: CPU", "cores", found["ours"]["cores"], found["published"]["cores"])
-    sent = {side: _run(_spoken(side, plan)) for side in ("published", "ours")}
+        found = _paced(count, plan)
+        for which, unit in (("p50", "ms"), ("p99", "ms"), ("cores", "cores")):
+            what = "CPU" if which == "cores" else f"frames off their time, {which}"
+            ours, theirs = (statistics.median(one[which] for one in found[side]) for side in ("ours", "published"))
+            yield _against(f"{count} AudioSource: {what}", unit, ours, theirs)
+    spoken = [{side: _run(_spoken(side, plan)) for side in _SIDES} for _ in range(plan.rounds_of_speech)]
     viewers = plan.speech_viewers
-    yield _against(
-        f"one AudioSource to {viewers}: CPU",
-        "cores",
-        sent["ours"]["cores"],
-        sent["published"]["cores"],
-        at_least=SPEECH if viewers == 8 else None,
-    )
-    yield _against(
-        f"one AudioSource to {viewers}: frames a second at the worst viewer",
-        "fps",
-        sent["ours"]["fps"],
-        sent["published"]["fps"],
-        more_is_better=True,
-    )
+    for which, what, unit, least in (
+        ("cores", "CPU", "cores", SPEECH if viewers == 8 else None),
+        ("fps", "frames a second at the worst viewer", "fps", None),
+        ("bitrate", "bitrate", "kbit/s a viewer", None),
+    ):
+        samples = Samples([{side: found[side][which] for side in _SIDES} for found in spoken])
+        yield compared(
+            GROUP,
+            f"one AudioSource to {viewers}: {what}",
+            unit,
+            samples,
+            ours="ours",
+            theirs="published",
+            peer=PUBLISHED,
+            more_is_better=which == "fps",
+            at_least=least,
+        )
 
 
 def opening(plan: Plan) -> Iterator[Figure]:
@@ -248,6 +251,17 @@ def _sending(
     yield from _sent(size, viewers, as_it_is(), found, peers["VP8"], "each VP8", least)
 
 
+def _paced(count: int, plan: Plan) -> dict[str, list[Found]]:
+    """So many sources, read at once in a process, in a few turns of each side."""
+    found: dict[str, list[Found]] = {side: [] for side in _SIDES}
+    with Crew() as crew:
+        children = {side: crew.hire("camera", side) for side in _SIDES}
+        for _ in range(plan.rounds_of_speech):
+            for side, child in children.items():
+                found[side].append(child.ask("pace", count, plan.sending_seconds / 2))
+    return found
+
+
 def _sent(
     size: tuple[int, int], viewers: int, way: Way, found: Found, peer: Found, other: str, least: float | None
 ) -> Iterator[Figure]:
@@ -293,8 +307,9 @@ async def _spoken(side: str, plan: Plan) -> Found:
             await _ask(camera, "speech", {})
             await _ask(audience, "come", plan.speech_viewers)
             await _ask(audience, "watch", "audio", 1)
-            await asyncio.sleep(plan.sending_warm_up)
-            return await _counted(camera, audience, "audio", "cost", plan.sending_seconds)
+            await asyncio.sleep(plan.sending_warm_up / 5)
+            found = await _counted(camera, audience, "audio", "cost", plan.sending_seconds)
+            return {**found, "bitrate": found["bitrate"] / 1e3}
 
 
 async def _first_pictures(path: Path, way: Way, others: int, plan: Plan) -> list[dict[str, float]]:

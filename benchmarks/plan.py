@@ -57,6 +57,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     visits: int = 10
     opens: int = 5
     speech_viewers: int = 8
+    rounds_of_speech: int = 3
     speakers: tuple[int, ...] = (1, 50)
     silence: float = 3.0
     """Seconds for which a camera says nothing."""
@@ -97,6 +98,7 @@ QUICK = Plan(
     visits=1,
     opens=1,
     speech_viewers=1,
+    rounds_of_speech=1,
     speakers=(1, 2),
     silence=0.5,
 )

@@ -93,7 +93,7 @@ MEDIA = [
         for count in (1, 2)
         for what in ("frames off their time, p50", "frames off their time, p99", "CPU")
     ),
-    *(f"one AudioSource to 1: {what}" for what in ("CPU", "frames a second at the worst viewer")),
+    *(f"one AudioSource to 1: {what}" for what in ("CPU", "frames a second at the worst viewer", "bitrate")),
     *(f"a file: {what}" for what in OPENED),
     *(f"a camera: {what}" for what in OPENED),
     "a camera silent for 0.5 s: until there is an error",
