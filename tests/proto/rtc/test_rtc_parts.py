@@ -112,6 +112,15 @@ class TestRemoteCandidates:
             held.came(candidate(3))
             assert held.release() == []
 
+    def test_another_connection_has_to_be_described_first(self) -> None:
+        held = RemoteCandidates()
+        held.applied(("one",), ())
+        held.opened()
+        held.came(candidate(1))
+        assert held.release() == []
+        held.applied(("one",), ())
+        assert held.release() == [candidate(1)]
+
     def test_nothing_after_the_end_until_there_is_another_connection(self) -> None:
         held = RemoteCandidates()
         held.applied(("one",), ())
