@@ -50,6 +50,12 @@ class Governor:
         self._applied = 0
         self._changed_at = self._at = 0.0
         self._size = (0, 0)
+        self._held = False
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it is a viewer that keeps the bitrate below what the application allows."""
+        return self._held
 
     @property
     def most(self) -> int:
@@ -77,6 +83,7 @@ class Governor:
         bound = min(self._most, max(self._least, min(limits, default=self._most)))
         elapsed, self._at = min(1.0, max(0.0, now - self._at)), now
         self._wanted = min(bound, max(self._wanted, self._least) * RISE**elapsed)
+        self._held = self._wanted == bound < self._most
         if self._is_worth_it(now):
             self._applied, self._changed_at = round(self._wanted), now
         return self._applied

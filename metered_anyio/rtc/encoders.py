@@ -70,14 +70,15 @@ class VideoEncoder:
         """Which encoder of FFmpeg it is."""
         return self._name
 
-    def encode(self, frame: av.VideoFrame, *, key: bool, bitrate: int, most: int) -> list[Unit]:
-        """Encode a picture, which is written to (its picture type). `most`: what `bitrate` may ever be.
+    def encode(self, frame: av.VideoFrame, *, key: bool, bitrate: int, most: int, held: bool = False) -> list[Unit]:
+        """Encode a picture, which is written to (its picture type). `most`: what `bitrate` may ever be. `held`: a
+        viewer cannot take more than `bitrate`, so that it counts for more than the number of pictures.
 
         Raises what FFmpeg raises, if the encoder in software refuses it, too. The next picture gets a new encoder.
         """
         while True:
             try:
-                return self._encode(frame, key, bitrate, most)
+                return self._encode(frame, key, bitrate, most, held)
             except (av.FFmpegError, ValueError, OSError) as error:
                 # It may be half open, and libvpx crashes when such a one is used again.
                 self._context = None
@@ -88,15 +89,15 @@ class VideoEncoder:
                     self._warn(f"{self._name} cannot be used, so the encoder in software is", type(error).__name__)
                     self._name = SOFTWARE[self._codec]
 
-    def _encode(self, frame: av.VideoFrame, key: bool, bitrate: int, most: int) -> list[Unit]:
+    def _encode(self, frame: av.VideoFrame, key: bool, bitrate: int, most: int, held: bool) -> list[Unit]:
         context = self._context
         if context is None or (frame.width, frame.height) != self._made_for:
-            context = self._open(frame.width, frame.height, bitrate, most)
+            context = self._open(frame.width, frame.height, bitrate, most, held)
         elif bitrate != self._bitrate:
             if self._name in _LIVE and bitrate <= self._ceiling:
                 context.bit_rate = self._bitrate = bitrate
             else:
-                context = self._open(frame.width, frame.height, bitrate, most)
+                context = self._open(frame.width, frame.height, bitrate, most, held)
         if context.pix_fmt is not None and context.pix_fmt != frame.format.name:
             pts, base = frame.pts, frame.time_base
             frame = frame.reformat(format=context.pix_fmt)
@@ -110,7 +111,7 @@ class VideoEncoder:
         self._refusals = 0
         return units
 
-    def _open(self, width: int, height: int, bitrate: int, most: int) -> VideoCodecContext:
+    def _open(self, width: int, height: int, bitrate: int, most: int, held: bool) -> VideoCodecContext:
         self._context = None
         context = cast(VideoCodecContext, av.CodecContext.create(self._name, "w"))
         context.width, context.height = width, height
@@ -122,7 +123,7 @@ class VideoEncoder:
         self._ceiling = min(most, 2 * bitrate) if self._name in _LIVE else bitrate
         context.bit_rate = max(self._ceiling, bitrate)
         context.options = _options(self._name, context.bit_rate, bitrate)
-        if self._name == "libvpx" and bitrate < most:
+        if self._name == "libvpx" and held:
             # What the way cannot carry is of no use: rather fewer pictures than more bits.
             context.options = {**context.options, "drop-threshold": "30"}
         if self._name == "libvpx":

@@ -50,6 +50,7 @@ class Order(NamedTuple):
     key: bool
     bitrate: int
     most: int
+    held: bool
 
 
 class VideoLane:
@@ -112,7 +113,7 @@ class VideoLane:
     def order(self, width: int, height: int, now: float) -> Order:
         """What to do with a frame of this size."""
         self._target = self._governor.target(width, height, now)
-        return Order(self._keys.is_due(now), self._target, self._governor.most)
+        return Order(self._keys.is_due(now), self._target, self._governor.most, self._governor.is_held)
 
     def encode(self, frame: av.VideoFrame, order: Order) -> list[Encoded]:
         """Do it. In a thread. What cannot be encoded is left out."""
@@ -120,7 +121,7 @@ class VideoLane:
         if encoder is None:
             encoder = self._encoder = VideoEncoder(self.codec, self.encoding.encoder, self._warn)
         try:
-            units = encoder.encode(frame, key=order.key, bitrate=order.bitrate, most=order.most)
+            units = encoder.encode(frame, key=order.key, bitrate=order.bitrate, most=order.most, held=order.held)
         except (av.FFmpegError, ValueError, OSError) as error:
             self.refusals += 1
             if self.refusals == 1:

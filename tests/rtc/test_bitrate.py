@@ -35,6 +35,17 @@ class TestViewers:
         governor.estimate("slow", 600_000)
         assert governor.target(*VGA, 1) == pytest.approx(570_000)
 
+    def test_it_is_told_whether_one_of_them_holds_it_down(self) -> None:
+        governor = Governor("VP8", 3_000_000, live=False)
+        run(governor, 1)
+        assert not governor.is_held  # below what is allowed, but only because it has just begun
+        governor.estimate("slow", 600_000)
+        run(governor, 1, 1)
+        assert governor.is_held
+        governor.forget("slow")
+        run(governor, 1, 2)
+        assert not governor.is_held
+
     @pytest.mark.parametrize("live", [True, False])
     def test_when_it_is_gone_the_bitrate_rises_slowly(self, live: bool) -> None:
         governor = Governor("H264", None, live=live)
