@@ -1,8 +1,9 @@
 """`on`, `off`, `once` and `events`: how events reach an application.
 
 A sync handler runs inline, in the order of registration. An async handler gets its events one after the other, in
-order, from a queue of its own in a background task; a slow one holds up nobody else. Queues and streams are
-bounded: over the bound the oldest event goes, every drop is counted, and each burst of drops is reported once.
+order, from a queue of its own in a background task; a slow one holds up nobody else. Of events that bring something
+to stay with (`Event.lasting`), several are handled side by side. Queues and streams are bounded: over the bound the
+oldest event goes, every drop is counted, and each burst of drops is reported once.
 What a handler raises is logged and goes no further.
 """
 
@@ -30,6 +31,9 @@ Handler: TypeAlias = Callable[[E], object]
 
 HANDLER_QUEUE = 4096
 """Events that may wait for one async handler."""
+
+SIDE_BY_SIDE = 256
+"""Events that an async handler may stay with at the same time, if they are lasting ones."""
 
 STREAM_SIZE = 4096
 """Events that may wait in one stream, unless it was made with another `maxsize`."""
@@ -69,13 +73,14 @@ class Emitter:
         self._backend = backend
 
     @overload
-    def on(self, event_type: type[E], /, *, concurrent: bool = ...) -> Callable[[Handler[E]], Handler[E]]: ...
+    def on(self, event_type: type[E], /, *, concurrent: bool | None = ...) -> Callable[[Handler[E]], Handler[E]]: ...
     @overload
-    def on(self, event_type: type[E], handler: Handler[E], /, *, concurrent: bool = ...) -> Handler[E]: ...
-    def on(self, event_type: type[Any], handler: Any = None, /, *, concurrent: bool = False) -> Any:
+    def on(self, event_type: type[E], handler: Handler[E], /, *, concurrent: bool | None = ...) -> Handler[E]: ...
+    def on(self, event_type: type[Any], handler: Any = None, /, *, concurrent: bool | None = None) -> Any:
         """Have `handler` called with each event of `event_type`; without one, a decorator.
 
-        `concurrent` starts an async handler anew for each event, whether or not the last is done.
+        `concurrent` starts an async handler anew for each event, whether or not the last is done. None: for lasting
+        events, up to `SIDE_BY_SIDE` of them.
         """
         return self._register(event_type, handler, once=False, concurrent=concurrent)
 
@@ -238,7 +243,7 @@ class Emitter:
 
     # --- registration ---
 
-    def _register(self, event_type: type[Any], handler: Any, *, once: bool, concurrent: bool) -> Any:
+    def _register(self, event_type: type[Any], handler: Any, *, once: bool, concurrent: bool | None) -> Any:
         _check(event_type)
         if handler is None:
             return lambda given: self._register(event_type, given, once=once, concurrent=concurrent)
@@ -246,7 +251,8 @@ class Emitter:
             raise TypeError(f"a handler must be callable, not {type(handler).__name__}")
         entry: _Entry
         if _is_async(handler) and not concurrent:
-            entry = _QueueEntry(self, event_type, handler, once=once)
+            most = SIDE_BY_SIDE if event_type.lasting and concurrent is None else 1
+            entry = _QueueEntry(self, event_type, handler, once=once, most=most)
         else:
             entry = _CallEntry(self, event_type, handler, once=once)
         self._add(entry)
@@ -412,10 +418,16 @@ class _CallEntry:
 
 
 class _QueueEntry:
-    """An async handler and the events that wait for it. Its task runs only while there are any."""
+    """An async handler and the events that wait for it. Its tasks, `most` of them, run only while there are any."""
 
     def __init__(
-        self, emitter: Emitter, event_type: type[Event], handler: Callable[[Any], Awaitable[Any]], *, once: bool
+        self,
+        emitter: Emitter,
+        event_type: type[Event],
+        handler: Callable[[Any], Awaitable[Any]],
+        *,
+        once: bool,
+        most: int,
     ) -> None:
         self.event_type = event_type
         self._emitter = emitter
@@ -423,7 +435,8 @@ class _QueueEntry:
         self._once = once
         self._off = False
         self._queue: deque[Event] = deque()
-        self._running = False
+        self._most = most
+        self._running = 0
         self._burst = 0
 
     def deliver(self, event: Event) -> None:
@@ -439,8 +452,8 @@ class _QueueEntry:
                 self._emitter.overflowed("the queue of an async handler", self.event_type)
             self._burst += 1
         self._queue.append(event)
-        if not self._running:
-            self._running = True
+        if self._running < self._most:
+            self._running += 1
             self._emitter.spawn(self._run)
 
     def deliver_run(self, events: Iterator[Event]) -> None:
@@ -457,7 +470,7 @@ class _QueueEntry:
                 self._emitter.recovered("the queue of an async handler", self.event_type, self._burst)
                 self._burst = 0
         finally:
-            self._running = False
+            self._running -= 1
 
     def is_for(self, event_type: type[Event], handler: object) -> bool:
         return self.event_type is event_type and self._handler == handler

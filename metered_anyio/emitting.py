@@ -17,14 +17,17 @@ class Emitting:
     _emitter: Emitter
 
     @overload
-    def on(self, event_type: type[E], /, *, concurrent: bool = ...) -> Callable[[Handler[E]], Handler[E]]: ...
+    def on(self, event_type: type[E], /, *, concurrent: bool | None = ...) -> Callable[[Handler[E]], Handler[E]]: ...
     @overload
-    def on(self, event_type: type[E], handler: Handler[E], /, *, concurrent: bool = ...) -> Handler[E]: ...
-    def on(self, event_type: type[Any], handler: Any = None, /, *, concurrent: bool = False) -> Any:
+    def on(self, event_type: type[E], handler: Handler[E], /, *, concurrent: bool | None = ...) -> Handler[E]: ...
+    def on(self, event_type: type[Any], handler: Any = None, /, *, concurrent: bool | None = None) -> Any:
         """Have `handler` called with each event of `event_type`; without one, a decorator.
 
-        A sync handler runs inline. An async one runs in the background, one event after the other in order, or,
-        if `concurrent`, as many at a time as there are events. What a handler raises is logged.
+        A sync handler runs inline. An async one runs in the background, one event after the other in order, or, if
+        `concurrent`, as many at a time as there are events. What a handler raises is logged.
+
+        With None it is one after the other but for what a handler may stay with (`PeerJoined`, `Track`, `StreamAdded`,
+        `DataChannelOpened`), of which up to 256 are handled side by side.
         """
         self._wanted(event_type)
         return self._emitter.on(event_type, handler, concurrent=concurrent)

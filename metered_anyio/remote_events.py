@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from metered_anyio.media_stream import MediaStream, StreamMetadata
 from metered_proto.events import Event
@@ -13,6 +13,8 @@ from metered_proto.events import Event
 class Track(Event, frozen=True, gc=True):
     """The remote sends a track. `streams` are the streams it belongs to: one, or none."""
 
+    lasting: ClassVar[bool] = True
+
     track: Any
     streams: tuple[MediaStream, ...]
     metadata: StreamMetadata | None
@@ -20,6 +22,8 @@ class Track(Event, frozen=True, gc=True):
 
 class StreamAdded(Event, frozen=True, gc=True):
     """The first track of a stream is there. `metadata` is what the sender said about that track."""
+
+    lasting: ClassVar[bool] = True
 
     stream: MediaStream
     metadata: StreamMetadata | None
@@ -33,6 +37,8 @@ class StreamRemoved(Event, frozen=True, gc=True):
 
 class DataChannelOpened(Event, frozen=True, gc=True):
     """The remote opened a data channel: wrap `channel` in a `DataChannel`."""
+
+    lasting: ClassVar[bool] = True
 
     channel: Any
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from metered_anyio.remote_peer import RemotePeer
 from metered_proto.events import Event
 
@@ -10,6 +12,8 @@ from metered_proto.events import Event
 
 class PeerJoined(Event, frozen=True, gc=True):
     """Somebody else is in the room. Register on `peer` here for what it sends."""
+
+    lasting: ClassVar[bool] = True
 
     peer: RemotePeer
 

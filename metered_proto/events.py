@@ -6,13 +6,19 @@ codec decodes, so that nothing is copied between the wire and a handler.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
-    """The base of every event; also what to name to hear all of them."""
+    """The base of every event; also what to name to hear all of them.
+
+    `lasting`: it brings something that an async handler may stay with for as long as it is there, a track for example,
+    so one that is busy with the first does not keep the second waiting.
+    """
+
+    lasting: ClassVar[bool] = False
 
 
 class IceServer(msgspec.Struct, frozen=True, omit_defaults=True):

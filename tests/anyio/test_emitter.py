@@ -6,7 +6,7 @@ import asyncio
 import functools
 import gc
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
 import anyio.lowlevel
@@ -91,6 +91,48 @@ async def test_the_decorators() -> None:
     assert sorted(seen[3:]) == [("later", 1), ("later", 2)]
     assert callable(on_message)
     assert callable(once_message)
+
+
+class Arrival(Event, frozen=True):
+    """Something that a handler stays with."""
+
+    lasting: ClassVar[bool] = True
+
+    number: int
+
+
+async def test_an_async_handler_that_stays_with_one_thing_gets_the_next_one_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("metered_anyio.emitter.SIDE_BY_SIDE", 2)
+    emitter, _ = make_emitter()
+    busy: list[int] = []
+    one_after_the_other: list[int] = []
+    leave = [anyio.Event() for _ in range(3)]
+
+    @emitter.on(Arrival)
+    async def stay(event: Arrival) -> None:
+        busy.append(event.number)
+        await leave[event.number].wait()
+        busy.remove(event.number)
+
+    @emitter.on(Arrival, concurrent=False)
+    async def in_order(event: Arrival) -> None:
+        one_after_the_other.append(event.number)
+        await leave[event.number].wait()
+
+    for number in range(3):
+        emitter.emit(Arrival(number))
+    await anyio.wait_all_tasks_blocked()
+    assert (busy, one_after_the_other) == ([0, 1], [0])
+    leave[1].set()
+    await anyio.wait_all_tasks_blocked()
+    assert (busy, one_after_the_other) == ([0, 2], [0])  # there is no room for more than two
+    for each in leave:
+        each.set()
+    await emitter.finish()
+    assert (busy, one_after_the_other) == ([], [0, 1, 2])
+    assert emitter.dropped == 0
 
 
 async def test_off() -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from metered_anyio import MediaStream, MeteredPeer, PeerJoined, Track
 from metered_anyio.relay import RelayServer
-from metered_media import AudioSource, Cleared, Played, VideoSource, iter_audio, iter_video
+from metered_media import AudioSource, Cleared, Played, VideoSource, iter_audio, iter_frames, iter_video
 
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")]
 
@@ -97,3 +97,30 @@ async def test_an_agent_that_ends_is_taken_back() -> None:
     assert arrays[0].shape == (1600,)
     assert source.readyState == "ended"
     assert source.played_seconds == 0.2
+
+
+async def test_an_async_handler_reads_every_track_of_somebody_at_once() -> None:
+    voice, camera = AudioSource(), VideoSource()
+    kinds: set[str] = set()
+    both = anyio.Event()
+    with anyio.fail_after(60):
+        async with (
+            RelayServer(keys=[KEY]) as relay,
+            MeteredPeer(api_key=KEY, url=relay.url) as agent,
+            MeteredPeer(api_key=KEY, url=relay.url) as person,
+        ):
+
+            @person.on(PeerJoined)
+            def met(event: PeerJoined) -> None:
+                @event.peer.on(Track)
+                async def track(told: Track) -> None:
+                    async for _ in iter_frames(told.track):  # neither ends
+                        kinds.add(told.track.kind)
+                        if len(kinds) == 2:
+                            both.set()
+
+            agent.add_stream(MediaStream([voice, camera], id="agent"))
+            camera.push(numpy.zeros((48, 64, 3), numpy.uint8))
+            await person.join("room")
+            await agent.join("room")
+            await both.wait()
