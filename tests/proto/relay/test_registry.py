@@ -44,6 +44,23 @@ def test_a_link_that_matches_in_several_ways_is_in_a_route_once_with_metadata_if
     assert registry.wish(2, "elsewhere") is None
 
 
+def test_a_route_that_is_known_follows_who_comes_and_who_goes() -> None:
+    registry = populated((1, "a"), (2, "b"), (3, "c"))
+    for link in (1, 2):
+        registry.subscribe(link, "room/1", stamped=False)
+    assert registry.route("room/1").everyone == (1, 2)
+    registry.unsubscribe(1, "room/1")
+    assert registry.route("room/1").everyone == (2,)
+    registry.subscribe(3, "room/*", stamped=False)
+    assert registry.route("room/1").everyone == (2, 3)
+    registry.subscribe(2, "room/1", stamped=True)
+    assert registry.route("room/1").stamped == (2,)
+    registry.leave(2)
+    assert registry.route("room/1").everyone == (3,)
+    registry.unsubscribe(3, "room/*")
+    assert registry.route("room/1").everyone == ()
+
+
 def test_whoever_left_is_not_among_those_who_stay_and_may_come_back() -> None:
     registry = populated((1, "a"), (2, "b"))
     for link in (1, 2):
