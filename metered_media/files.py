@@ -14,6 +14,7 @@ from metered_media.errors import SourceOpenError
 from metered_media.opening import Origin
 from metered_media.player import Player, open_player
 from metered_media.protocols import format_whitelist, protocol_whitelist, take_apart
+from metered_media.readable import Readable
 from metered_media.reading import Plan
 
 MediaFile: TypeAlias = str | os.PathLike[str] | BinaryIO
@@ -104,13 +105,14 @@ def _origin(
     if callable(getattr(file, "read", None)):
         if isinstance(file, io.TextIOBase):
             raise TypeError("file must be opened in binary mode, with 'rb'")
-        if loop and not callable(getattr(file, "seek", None)):
+        readable = Readable(file)
+        if loop and not readable.can_seek:
             raise ValueError("a file that cannot seek cannot loop")
         # What it refers to would be opened by FFmpeg itself.
         given.setdefault("protocol_whitelist", ",".join(("none", *(one for one in allowed if one != "file"))))
         name = getattr(file, "name", None)
         shown = take_apart(Path(name), ()).shown if isinstance(name, str) else f"<{type(file).__name__}>"
-        return Origin(file, shown, "file", input_format, given, restricted=input_format is None)
+        return Origin(readable, shown, "file", input_format, given, restricted=input_format is None)
     if not isinstance(file, (str, os.PathLike)):
         raise TypeError(f"file must be a path or have a read method, not {type(file).__name__}")
     if not os.fspath(file):

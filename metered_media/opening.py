@@ -10,6 +10,7 @@ from typing import Any, Final
 import av
 
 from metered_media.errors import OpenFailure, SourceOpenError
+from metered_media.readable import Readable
 
 _ERRNO: Final[dict[int, OpenFailure]] = {
     errno.ENOENT: "not_found",
@@ -42,7 +43,7 @@ _NAMES: Final[dict[str, OpenFailure]] = {
 class Origin:
     """What a source is read from.
 
-    `target` is for FFmpeg: an address or an object with `read`. `shown` is what people see of it, without credentials.
+    `target` is for FFmpeg: an address or a `Readable`. `shown` is what people see of it, without credentials.
     `kind` is `file`, `network` or `device`. `restricted`: only certain containers and protocols were allowed.
     """
 
@@ -65,11 +66,13 @@ def open_container(origin: Origin, timeout: float, read_timeout: float | None) -
     if origin.kind == "network":
         # Where FFmpeg waits without looking at our own clock.
         options.setdefault("timeout", str(round(timeout * 1_000_000)))
-    if hasattr(origin.target, "seek"):
-        origin.target.seek(0)
+    target = origin.target
     limits: Any = None if origin.kind == "file" else (timeout, read_timeout)
     try:
-        container: Any = av.open(origin.target, format=origin.format, options=options, timeout=limits)
+        if isinstance(target, Readable):
+            target.rewind()
+            target = target.for_ffmpeg()
+        container: Any = av.open(target, format=origin.format, options=options, timeout=limits)
     except Exception as error:
         # No chaining: what FFmpeg says about an address has it whole.
         raise explain(origin, error, time.monotonic() - began, timeout) from None

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import av
+from av.stream import Disposition
 
 from metered_anyio.logger import ContainedLogger
 from metered_media.continuous import Continuous, Playing
@@ -425,6 +426,9 @@ class Reading:
 
 
 def _stream(container: Any, kind: str) -> Any:
-    """The stream of a kind that FFmpeg thinks best, if it can be decoded."""
+    """The stream of a kind that FFmpeg thinks best, if it can be decoded. The cover of a record is no video."""
     best = container.streams.best(kind)
+    if best is not None and best.disposition & Disposition.attached_pic:
+        others = (each for each in getattr(container.streams, kind) if not each.disposition & Disposition.attached_pic)
+        best = next(others, None)
     return best if best is not None and best.codec_context is not None else None
