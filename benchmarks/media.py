@@ -273,7 +273,7 @@ def _sent(
     yield _against(f"{start}: frames at the worst viewer", "fps", found["fps"], peer["fps"], more_is_better=True)
     off = OFF if size[1] <= 480 or viewers <= 4 else None
     yield _against(f"{start}: off {FPS} fps", "fps", found["off"], peer["off"], at_most=off, no_ratio=True)
-    memory = MEMORY if viewers == 8 else None
+    memory = MEMORY if viewers == 8 and least is not None else None
     yield _against(f"{start}: memory", "MB", found["rss"], peer["rss"], at_most=memory)
 
 
