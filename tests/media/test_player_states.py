@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import io
 from pathlib import Path
 from typing import Any
 
 import pytest
-from player_kit import until
+from player_kit import Seen, until
 
 from metered_anyio import MediaStream, MeteredPeer
 from metered_media import (
@@ -111,3 +112,12 @@ def test_a_number_that_is_to_be_whole_is_asked_for_as_such() -> None:
         AudioSource(input_rate=16_000.0)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="max_bitrate must be an int, not float"):
         MeteredPeer(api_key="pk_live_demo").add_track(VideoSource(), max_bitrate=1e6)  # type: ignore[arg-type]
+
+
+async def test_a_track_plays_on_when_nobody_has_its_player(folder: Path) -> None:
+    track = from_file(clip(folder, "aac")).audio
+    assert track is not None
+    gc.collect()
+    seen = await Seen().read(track)
+    assert seen.over
+    assert seen.times[-1] > 1.5
