@@ -19,6 +19,7 @@ from metered_media.notices import Notices
 from metered_media.opening import Origin
 from metered_media.player_track import PlayerTrack
 from metered_media.reading import Plan, Reading
+from metered_proto.events import Event
 
 LOOK_FILE: Final = 0.1
 LOOK: Final = 0.005
@@ -52,22 +53,36 @@ class Player(Notices):
     """What `from_file`, `from_rtsp` and the others return. It tells `SourceLost`, `SourceRestored` and `SourceEnded`.
 
     Whoever made it stops it, or all of its tracks, so that file, socket or device are let go of. It is also a context
-    manager, with `with` and with `async with`.
+    manager, with `with` and with `async with`. One of which neither player nor tracks are held any more stops, too,
+    whenever the garbage collector comes by.
     """
 
     def __init__(self, origin: Origin, plan: Plan, logger: Logger | None = None) -> None:
         contained = ContainedLogger(NoopLogger() if logger is None else logger)
         super().__init__(contained)
         self._origin = origin
-        self._reading = Reading(origin, plan, self.tell, contained)
+        told = weakref.WeakMethod(self.tell)
+
+        def tell(event: Event) -> None:
+            here = told()
+            if here is not None:
+                here(event)
+
+        self._reading = reading = Reading(origin, plan, tell, contained)
         self._made = time.monotonic()
         self._look = LOOK_FILE if origin.kind == "file" else LOOK
         self._opened: Mailbox[None] = Mailbox(1)
         self._closed: Mailbox[None] = Mailbox(1)
-        self._reading.on_opened = self._opened.end
-        self._reading.on_closed = self._on_closed
-        _open.add(self)
-        self._reading.thread.start()
+        closed = self._closed
+
+        def on_closed() -> None:
+            closed.end()
+            _open.discard(reading)
+
+        reading.on_opened, reading.on_closed = self._opened.end, on_closed
+        weakref.finalize(self, reading.abandon).atexit = False
+        _open.add(reading)
+        self._tracks = reading.begin(self)
 
     def __repr__(self) -> str:
         return f"<Player {self._origin.shown} {'closed' if self.closed else 'open' if self.opened else 'opening'}>"
@@ -96,7 +111,7 @@ class Player(Notices):
     @property
     def closed(self) -> bool:
         """Whether it is over and everything was let go of."""
-        tracks = self._reading.tracks.values()
+        tracks = self._tracks.values()
         return self._closed.ended and all(track.readyState == "ended" for track in tracks)
 
     @property
@@ -113,7 +128,7 @@ class Player(Notices):
     @property
     def stats(self) -> PlayerStats:
         """Figures."""
-        counts, tracks = self._reading.counts, self._reading.tracks
+        counts, tracks = self._reading.counts, self._tracks
         return PlayerStats(
             open_seconds=counts.open_seconds,
             video=tracks["video"].frames,
@@ -176,28 +191,24 @@ class Player(Notices):
         reading = self._reading
         if reading.error is not None and self.opened and not reading.anything_handed_out:
             raise reading.error
-        track = reading.tracks[kind]
+        track = self._tracks[kind]
         if reading.lacks(kind):
             return None
         return reading.hand_out(kind) if track.readyState == "live" else track
 
-    def _on_closed(self) -> None:
-        self._closed.end()
-        _open.discard(self)
 
-
-_open: weakref.WeakSet[Player] = weakref.WeakSet()
+_open: weakref.WeakSet[Reading] = weakref.WeakSet()
 
 
 @atexit.register
 def _leave() -> None:
     # A thread that is in FFmpeg when the interpreter goes away would be cut off in the middle.
-    players = list(_open)
-    for player in players:
-        player.stop()
+    readings = list(_open)
+    for reading in readings:
+        reading.abandon()
     end = time.monotonic() + LEAVE
-    for player in players:
-        player._reading.thread.join(max(0.0, end - time.monotonic()))
+    for reading in readings:
+        reading.thread.join(max(0.0, end - time.monotonic()))
 
 
 async def open_player(make: Callable[[], Player], timeout: float) -> Player:

@@ -65,9 +65,10 @@ class PlayerTrack(FrameTrack):
     was late.
     """
 
-    def __init__(self, kind: str, reader: Reader, *, capacity: int, placeholder: Any) -> None:
+    def __init__(self, kind: str, reader: Reader, *, capacity: int, placeholder: Any, keep: object = None) -> None:
         super().__init__(kind, capacity=capacity)
         self.skipped = 0
+        self._keep = keep  # who goes on for as long as anybody has this track
         self._reader = reader
         self._placeholder = placeholder
         self._codec: str | None = None

@@ -3,6 +3,8 @@
 A file is read ahead a little and then waits for its readers: it begins to play with the first, and stands still while
 there is none. What is live goes through as it comes, the newest wins, and it is read on while nobody looks, so that
 whoever does look sees what is now.
+
+It holds neither the player nor its tracks: once the application has let go of all of them, the thread ends.
 """
 
 from __future__ import annotations
@@ -10,8 +12,9 @@ from __future__ import annotations
 import os
 import threading
 import time
+import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,6 +28,7 @@ from metered_media.events import SourceEnded, SourceLost, SourceRestored
 from metered_media.healing import Healing
 from metered_media.lane import Item, Lane
 from metered_media.opening import Origin, open_container
+from metered_media.packets import Packets
 from metered_media.passthrough import straight
 from metered_media.player_track import Mark, PlayerTrack, Timed
 from metered_proto.entropy import Entropy
@@ -93,25 +97,42 @@ class Reading:
         self._first_read: float | None = None
         self._told_end = False
         self._reason: str | None = None
-        box = 64 if not plan.live else 0
-        self.tracks = {
-            kind: PlayerTrack(
-                kind,
-                self,
-                capacity=box or (LIVE_PACKETS if plan.passthrough else LIVE)[kind],
-                placeholder=plan.placeholder if kind == "video" else None,
-            )
-            for kind in KINDS
-        }
+        self._tracks: dict[str, weakref.ref[PlayerTrack]] = {}
         self._handed_out: set[str] = set()
         self._lacking: set[str] = set()
         self._open_lanes: dict[str, Lane] = {}
         self._resting = False
-        if plan.passthrough:
-            self.tracks["video"].codec = "H264"  # what it most likely is
         self.thread = threading.Thread(target=self._run, name="metered-media-source", daemon=True)
 
     # --- what the player and its tracks call ---
+
+    def begin(self, player: object) -> dict[str, PlayerTrack]:
+        """Make the tracks, which keep `player`, and start. Whoever has the one or the other keeps it going."""
+        tracks = {}
+        for kind in KINDS:
+            live = (LIVE_PACKETS if self.plan.passthrough else LIVE)[kind]
+            placeholder = self.plan.placeholder if kind == "video" else None
+            capacity = live if self.plan.live else 64
+            tracks[kind] = PlayerTrack(kind, self, capacity=capacity, placeholder=placeholder, keep=player)
+        if self.plan.passthrough:
+            tracks["video"].codec = "H264"  # what it most likely is
+        self._tracks = {kind: weakref.ref(track) for kind, track in tracks.items()}
+        self.thread.start()
+        return tracks
+
+    @property
+    def tracks(self) -> dict[str, PlayerTrack]:
+        """Those that the player has. Nothing may hold one for longer than a moment. Raises `AbandonedError`."""
+        tracks = {kind: track for kind, found in self._tracks.items() if (track := found()) is not None}
+        if len(tracks) < len(KINDS):
+            raise AbandonedError
+        return tracks
+
+    def abandon(self) -> None:
+        """Nobody has the player or one of its tracks any more. May be called by the garbage collector."""
+        with self._turn:
+            self._stopping = True
+            self._turn.notify_all()
 
     @property
     def broken_now(self) -> int:
@@ -184,6 +205,8 @@ class Reading:
                 self._passes(container)
         except (SourceOpenError, PassthroughError) as error:
             self.error, self._reason = error, str(error)
+        except AbandonedError:
+            pass
         except Exception as error:
             # What nobody thought of ends the source, and not the program. Its words may hold an address.
             self.error = SourceOpenError(self.origin.shown, "failed", type(error).__name__)
@@ -195,10 +218,14 @@ class Reading:
     def _finish(self) -> None:
         # Readers get what is left, and then the end; of a file that stands still, whoever reads next. Nobody waits for
         # a track that is not read while the other one is.
-        read = {kind for kind, track in self.tracks.items() if self._reads(track)}
+        try:
+            tracks = self.tracks
+        except AbandonedError:
+            tracks = {}
+        read = {kind for kind, track in tracks.items() if self._reads(track)}
         if not read and self.error is None and not self.plan.live:
             read = set(self._handed_out)
-        for kind, track in self.tracks.items():
+        for kind, track in tracks.items():
             if kind in read and not self._stopping:
                 track.put("last")
             else:
@@ -206,7 +233,7 @@ class Reading:
         self.opened.set()
         self.on_opened()
         with self._turn:
-            told = self._told_end or any(track.readyState == "live" for track in self.tracks.values())
+            told = self._told_end or any(track.readyState == "live" for track in tracks.values())
             self._told_end = self._told_end or not told
         if not told:
             self._tell(SourceEnded(self._reason))
@@ -335,21 +362,19 @@ class Reading:
     # --- live: as it comes ---
 
     def _live(self, container: Any, lanes: dict[str, Lane]) -> str | None:
-        streams = [lane_stream for kind in lanes if (lane_stream := _stream(container, kind)) is not None]
-        packets = container.demux(streams)
+        packets = Packets(container, [_stream(container, kind) for kind in lanes])
         while not self._stopping:
-            try:
-                packet = next(packets, None)
-            except (av.FFmpegError, OSError) as error:
-                said: str | None = getattr(error, "strerror", None)
-                return said or type(error).__name__
+            packet = packets.next()
             if packet is None or packet.size == 0:
-                return None
-            track = self.tracks[packet.stream.type]
-            lane = lanes[track.kind]
-            for item in lane.feed(packet, self._reads(track)):
-                self._put(track, lane, item)
+                return packets.error
+            self._feed(packet, lanes)
         return None
+
+    def _feed(self, packet: Any, lanes: dict[str, Lane]) -> None:
+        track = self.tracks[packet.stream.type]
+        lane = lanes[track.kind]
+        for item in lane.feed(packet, self._reads(track)):
+            self._put(track, lane, item)
 
     def _put(self, track: PlayerTrack, lane: Lane, item: Item) -> None:
         if lane.straight is not None and track.waiting >= LIVE_PACKETS[track.kind] - 1:
@@ -363,8 +388,7 @@ class Reading:
 
     def _paced(self, container: Any, lanes: dict[str, Lane]) -> str | None:
         queues: dict[str, deque[Any]] = {kind: deque() for kind in lanes}
-        packets: Iterator[Any] = container.demux([_stream(container, kind) for kind in lanes])
-        reason: str | None = None
+        packets = Packets(container, [_stream(container, kind) for kind in lanes])
         over = False
         while not self._stopping:
             wanted = self._wanted(lanes)
@@ -378,10 +402,7 @@ class Reading:
                     for item in lanes[kind].feed(queues[kind].popleft(), True):
                         self.tracks[kind].put(self._placed(self.tracks[kind], item))
             elif hungry and not over:
-                try:
-                    packet = next(packets, None)
-                except (av.FFmpegError, OSError, ValueError) as error:
-                    packet, reason = None, getattr(error, "strerror", None) or type(error).__name__
+                packet = packets.next()
                 if packet is None:
                     over = True
                 elif packet.size:
@@ -394,7 +415,7 @@ class Reading:
         for kind, lane in lanes.items():
             for item in lane.flush() if not self._stopping else ():
                 self.tracks[kind].put(self._placed(self.tracks[kind], item))
-        return reason
+        return packets.error
 
     def _wanted(self, lanes: dict[str, Lane]) -> list[str]:
         """The streams that somebody reads. At the start that is each that was handed out, until it shows."""
@@ -423,6 +444,10 @@ class Reading:
             kind = max(queues, key=lambda each: sum(packet.size for packet in queues[each]))
             lanes[kind].feed(queues[kind].popleft(), False)
             self.counts.skipped += 1
+
+
+class AbandonedError(Exception):
+    """Nobody has the tracks any more."""
 
 
 def _stream(container: Any, kind: str) -> Any:

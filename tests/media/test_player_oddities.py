@@ -15,6 +15,7 @@ import pytest
 from player_kit import read_all
 
 from metered_media import SourceOpenError, open_file
+from metered_media.packets import Packets
 from testbed.clips import clip
 
 pytestmark = pytest.mark.anyio
@@ -140,3 +141,29 @@ def _with_cover(mp3: bytes) -> bytes:
     size = bytes(len(frame) >> shift & 0x7F for shift in (21, 14, 7, 0))
     old = 10 + sum(mp3[6 + at] << shift for at, shift in enumerate((21, 14, 7, 0))) if mp3[:3] == b"ID3" else 0
     return b"ID3\3\0\0" + size + frame + mp3[old:]
+
+
+class Changing:
+    """A container in which a stream begins that was not there when it was opened, as PyAV tells of it."""
+
+    def __init__(self, answers: list[Any]) -> None:
+        self._answers = answers
+
+    def demux(self, streams: Any) -> Any:
+        while self._answers:
+            answer = self._answers.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            yield answer
+
+
+def test_streams_that_begin_later_do_not_end_those_that_are_there() -> None:
+    packets = Packets(Changing(["one", IndexError(), "two", IndexError(), IndexError(), "three"]), [])
+    assert [packets.next() for _ in range(4)] == ["one", "two", "three", None]
+    assert packets.error is None
+    for error, said in ((OSError(5, "hung up"), "hung up"), (ValueError("secret"), "ValueError")):
+        packets = Packets(Changing(["one", error]), [])
+        assert [packets.next(), packets.next(), packets.error] == ["one", None, said]
+    packets = Packets(Changing([IndexError() for _ in range(20_000)]), [])
+    assert packets.next() is None
+    assert packets.error is not None
