@@ -257,10 +257,10 @@ class AudioSource(TellingTrack):
                     return
                 if self._pushes[0] is not push:
                     line = self._turns
-                elif self._write(push):
-                    return
-                elif self._queue.capacity - self._queue.buffered < self._enough:
+                elif not self._write(push):
                     line = self._room
+                elif not push.sound.samples:
+                    return
                 sleeper = None if line is None else line.join()
             if line is None or sleeper is None:
                 await anyio.lowlevel.checkpoint()
@@ -268,13 +268,15 @@ class AudioSource(TellingTrack):
                 await line.sleep(sleeper)
 
     def _write(self, push: _Push) -> bool:
-        """Whether all of it is in."""
+        """Take in some more of it. False if there is no room for what is left."""
         if push.marker is not None and push.region is None:
             push.region = self._queue.begin(push.marker)
         for _ in range(_SLICES):
-            if not push.sound.samples or not self._queue.write(push.sound, push.sound.format[2] // _SLICE):
+            if not push.sound.samples:
                 break
-        return not push.sound.samples
+            if not self._queue.write(push.sound, push.sound.format[2] // _SLICE):
+                return False
+        return True
 
     def _close(self) -> None:
         super()._close()

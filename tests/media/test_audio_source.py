@@ -148,6 +148,20 @@ async def test_one_large_push_waits_like_many_small_ones() -> None:
     assert reader.heard == 24_000
 
 
+async def test_what_fits_is_taken_in_before_anybody_is_there() -> None:
+    """A greeting that is pushed before the room is joined."""
+    source = AudioSource(max_buffered_seconds=2)
+    with anyio.fail_after(10):
+        await source.push(WORD * 19)
+        await source.push(WORD[:2] * 1500)
+    assert source.buffered_seconds == pytest.approx(1.99375)
+    with anyio.move_on_after(0.1) as waited:
+        await source.push(WORD)
+    assert waited.cancelled_caught
+    assert source.buffered_seconds == pytest.approx(2, abs=1 / 16_000)
+    source.stop()
+
+
 async def test_nothing_is_read_and_the_push_waits() -> None:
     source = AudioSource(max_buffered_seconds=0.05)
     with anyio.move_on_after(0.05) as scope:
