@@ -67,6 +67,7 @@ from metered_proto.rtc import (
     peer,
     received,
     recovery,
+    retries,
     sent,
     servers,
     side_work,
@@ -92,7 +93,8 @@ MODULES: Final[tuple[ModuleType, ...]] = (
     ),
     *(admission, control, guest, limits, post, registry, relay, relay_calls, relay_settings, relay_stats, machines),
     *(company, grace, local_tracks, members, membership, outgoing, replacing, room, roster, room_settings, room_words),
-    *(absent, candidates, connection, inbox, options, peer, received, recovery, sent, servers, side_work, words),
+    *(absent, candidates, connection, inbox, options, peer, received, recovery, retries),
+    *(sent, servers, side_work, words),
     *(channels, close_codes, codec, messages, sdp, signals, tokens),
 )
 """The modules whose classes make up machines."""

@@ -20,6 +20,7 @@ class RtcOptions(msgspec.Struct, frozen=True, kw_only=True):
     `ask_delay`: how long a side that has nothing to send waits for a lost call to come back before it asks for it.
     `answer_timeout`: an offer that is not answered is said again after this, then after twice as long, and so on.
     `attempt_timeout`: how long a connection may take to come up, and an engine to describe one.
+    `offer_retries`: before each new try of an offer that the engine could not make on a connection that is up.
     `rebuild_delays`: before each rebuild of a lost connection; when they are used up, it is over.
     `disconnected_timeout`: how long a connection may be `disconnected` before it counts as failed.
     `follow_interval`: what the remote rebuilds, ours follows at most so often.
@@ -33,6 +34,7 @@ class RtcOptions(msgspec.Struct, frozen=True, kw_only=True):
     ask_delay: float = 1.0
     answer_timeout: float = 3.0
     attempt_timeout: float = 15.0
+    offer_retries: tuple[float, ...] = (0.5, 1, 2)
     rebuild_delays: tuple[float, ...] = (0, 1, 2, 4, 8, 16, 30, 30, 30)
     disconnected_timeout: float = 5.0
     follow_interval: float = 2.0
@@ -51,6 +53,8 @@ class RtcOptions(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError("rebuild_delays must hold at least one delay")
         for delay in self.rebuild_delays:
             _check_pause("rebuild_delays", delay)
+        for delay in self.offer_retries:
+            _check_pause("offer_retries", delay)
 
 
 def _check_pause(name: str, value: object) -> None:

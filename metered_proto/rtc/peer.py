@@ -24,6 +24,9 @@ side noticed the loss.
 answered. An offer that comes again is answered by the same answer, again. When the way to the remote comes back,
 an offer that is out is said again at once. A connection that is up needs no relay and is left alone.
 
+*Retries.* What the engine cannot offer on a connection that is up, it is asked for again, a few times. The call goes
+on meanwhile with what was agreed on before.
+
 *Recovery.* A connection that fails, closes or does not come up in time is rebuilt, each time with the next STUN and
 TURN server, after growing delays, until they are used up. What the remote makes us rebuild costs nothing of that,
 but happens only so often.
@@ -54,6 +57,7 @@ from metered_proto.rtc.inbox import Heard, Inbox
 from metered_proto.rtc.options import RtcOptions
 from metered_proto.rtc.received import ReceivedTracks
 from metered_proto.rtc.recovery import Recovery
+from metered_proto.rtc.retries import OfferRetries
 from metered_proto.rtc.sent import SentChannels, SentTracks
 from metered_proto.rtc.servers import ServerRotation
 from metered_proto.rtc.side_work import SideWork
@@ -87,6 +91,7 @@ from metered_proto.rtc.words import (
     SwapTrack,
     TakeAnswer,
 )
+from metered_proto.wire.scrub import scrub
 from metered_proto.wire.signals import Candidate, RtcDescription, RtcIce, Signal, TrackMeta
 
 PhaseName: TypeAlias = Literal[
@@ -162,6 +167,8 @@ class Phase(msgspec.Struct):
     """The description that the engine is busy with."""
     pause: Micros = 0
     """How long to wait before our offer is said again."""
+    wish: object = None
+    """What the offer that is being made is to bring."""
     rolls_back: bool = False
     """Whether an offer of ours gave way to the one that is being answered."""
 
@@ -214,7 +221,7 @@ class RtcPeer:
         self._reset_owed = False
         self._last_heard: str | None = None
         """The last description of the remote's that was agreed on, whatever became of the connection."""
-        self._refused: object = None  # what we wanted when the engine could not describe it
+        self._retries = OfferRetries(options.offer_retries)
         self._streams_at: Micros | None = None
         self._side_work = SideWork(numbers, self._tracks)
 
@@ -307,7 +314,7 @@ class RtcPeer:
         self._tracks.opened()
         self._tracks.unsure()
         self._candidates.opened()
-        self._refused = None
+        self._retries.forget()
         return [
             OpenConnection(connection.pc, self._servers.current, self._options.relay_only),
             *self._channels.move(connection.pc),
@@ -339,6 +346,8 @@ class RtcPeer:
             yield Deadline(self._inbox.blocked_until, "follow")
         if self._streams_at is not None:
             yield Deadline(self._streams_at, "streams")
+        if self._retries.at is not None and phase.name == "stable":
+            yield Deadline(self._retries.at, "retry")
         if connection is None:
             return
         if connection.disconnected_at is not None:
@@ -367,6 +376,9 @@ class RtcPeer:
                 case "follow":
                     self._inbox.blocked_until = None
                     orders += self._read_inbox(now)
+                case "retry":
+                    self._retries.due()
+                    orders += self._catch_up(now)
                 case _:
                     self._streams_at = None
                     orders += self._received.give_up()
@@ -382,7 +394,7 @@ class RtcPeer:
     def _needs_an_offer(self) -> bool:
         """Whether what is agreed on is less, or more, than we want (W3C WebRTC, section 4.7.3)."""
         connection = self._connection
-        if connection is None or self._refused == self._wish:
+        if connection is None:
             return False
         lacks_channels = self._channels.waiting and not connection.has_application()
         return connection.unfitted or self._tracks.differ or lacks_channels
@@ -424,7 +436,7 @@ class RtcPeer:
         orders = self._open(now) if self._connection is None else []
         assert self._connection is not None
         effect = self._numbers.next()
-        orders += self._enter("offer", now, effect=effect)
+        orders += self._enter("offer", now, effect=effect, wish=self._wish)
         tracks = self._tracks.to_describe()
         if self._connection.remote is not None:
             return [*orders, Begin(effect, MakeOffer(self._connection.pc, tracks))]
@@ -619,23 +631,28 @@ class RtcPeer:
     def _settle(self, now: Micros) -> list[Order]:
         """Everything is agreed on. What has come up meanwhile? The remote's wishes first."""
         orders = self._read_inbox(now)
-        if self._phase.name == "stable" and self._needs_an_offer:
-            orders += self._offer(now)
-        return orders
+        return orders + self._catch_up(now) if self._phase.name == "stable" else orders
+
+    def _catch_up(self, now: Micros) -> list[Order]:
+        """Offer what the remote lacks, unless the engine has just failed at that."""
+        if not self._needs_an_offer:
+            self._retries.forget()
+            return []
+        return [] if self._retries.holds_back(self._wish) else self._offer(now)
 
     def _not_described(self, now: Micros, error: Exception) -> list[Order]:
         phase = self._phase
-        orders: list[Order] = [Tell(NegotiationError(error))]
         if phase.rolls_back and phase.heard is not None:
             self._inbox.opened(now, replaces=True)
             return [Note("debug", "no way back from our offer"), *self._answer_anew(now, phase.heard)]
+        told: Order = Tell(NegotiationError(error))
         if self.connected and phase.name != "taking":
-            # The call goes on with what was agreed on before.
+            # The call goes on with what was agreed on before. A remote whose offer it was says that again.
             self._tracks.withdrawn()
-            if phase.name == "offering":
-                self._refused = self._wish
-            return [*orders, *self._enter("refused", now), *self._settle(now)]
-        return orders + self._lose(now, "it could not be described")
+            if phase.name == "offering" and self._retries.failed(now, phase.wish):
+                told = Note("warning", "an offer could not be made, another try follows", {"error": scrub(str(error))})
+            return [told, *self._enter("refused", now), *self._settle(now)]
+        return [told, *self._lose(now, "it could not be described")]
 
     def _gathered(self, candidate: Candidate | None) -> list[Order]:
         assert self._connection is not None
@@ -779,10 +796,9 @@ class RtcPeer:
                 return self._begin(now)
             case "waiting":
                 return self._wait(now)
-            case "stable" if self._needs_an_offer:
-                return self._offer(now)
-            case "stable" if self._link:
-                return self._tracks.announce()
+            case "stable":
+                orders = self._catch_up(now)
+                return orders if orders or not self._link else self._tracks.announce()
             case _:
                 return []  # `_settle` sees to it
 

@@ -256,7 +256,10 @@ class TurnDown(Word, frozen=True):
 
 
 class EngineFails(Word, frozen=True):
-    """The next so many descriptions that the host's engine is to make fail."""
+    """The next so many descriptions that the host's engine is to make fail.
+
+    An offer on a connection that is up is tried four times; only a fault that lasts longer than that is for good.
+    """
 
     count: int = 1
 

@@ -559,7 +559,7 @@ def glare(seed: int) -> Plan:
             )
             script.append(Act(at + draw.time(0, 0.3), name, change))
     script += draw.some(0, 3, _hits(draw, names, lambda d: Latency(d.time(0.001, 0.8), d.time(0, 0.5)), 60))
-    script += draw.some(0, 3, _hits(draw, names, lambda d: EngineFails(d.number(1, 2)), 60))
+    script += draw.some(0, 1, _hits(draw, names, lambda d: EngineFails(d.number(1, 3)), 60))
     script += draw.some(0, 3, lambda: Act(draw.time(5, 60), draw.one(names), OpensChannel(draw.one(names))))
     script += draw.some(0, 1, _hits(draw, names, lambda _: Cut(), 60))
     return Plan(scenario="glare", seed=seed, hosts=peers, script=tuple(script))

@@ -14,11 +14,12 @@ from metered_proto.facts import Asked
 from metered_proto.machine import SECOND, Micros
 from metered_proto.relay import Peers, PublishAs
 from metered_proto.room.words import AtPeer
+from metered_proto.rtc.options import RtcOptions
 from metered_proto.sim.checks.memory import CLOSED, bound_of_client, bound_of_relay, bound_of_room, held
 from metered_proto.sim.checks.traces import each_asked_is_answered_once, taken_by_relays
 from metered_proto.sim.connections import MadeToFailError
 from metered_proto.sim.hosts import ClientHost, PeerHost
-from metered_proto.sim.plan import SwapsTrack, Unsubscribes
+from metered_proto.sim.plan import EngineFails, SwapsTrack, Unsubscribes
 from metered_proto.sim.steps import Violation
 from metered_proto.sim.world import World
 from metered_proto.wire.channels import Pattern, is_pattern
@@ -181,15 +182,20 @@ def calls_are_up(world: World) -> list[Violation]:
 
 
 def _gave_up(peer: PeerHost, peer_id: str) -> bool:
-    """Whether it was told that a connection to a member could not be had, or that the engine failed.
+    """Whether it was told that a connection to a member could not be had, or that its engine kept failing.
 
-    What an engine could not describe is told, and not tried again before something changes.
+    What an engine cannot describe is tried again; only one that was made to fail more often than that is excused.
     """
+    script = peer.world.plan.script
+    failures = sum(act.what.count for act in script if isinstance(act.what, EngineFails) and act.who == peer.name)
+    excuses: list[type[Exception]] = [IceRecoveryExhaustedError]
+    if failures > len(RtcOptions().offer_retries):
+        excuses.append(MadeToFailError)
     return any(
         isinstance(event, AtPeer)
         and event.peer_id == peer_id
         and isinstance(event.event, NegotiationError)
-        and isinstance(event.event.err, IceRecoveryExhaustedError | MadeToFailError)
+        and isinstance(event.event.err, tuple(excuses))
         for event in peer.told
     )
 

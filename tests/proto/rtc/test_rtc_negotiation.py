@@ -695,11 +695,59 @@ class TestTheEngineCannot:
     def test_describe_a_change_of_ours(self, talk: Talk) -> None:
         talk.connects(CAMERA)
         talk.wants(CAMERA, SCREEN)
-        talk.cannot()
-        assert len(talk.events(NegotiationError)) == 1
-        assert (talk.state, talk.phase) == ("connected", "stable"), "the call goes on, and nothing is tried for ever"
+        for wait in (0.5, 1, 2):
+            talk.cannot()
+            assert (talk.state, talk.phase) == ("connected", "stable"), "the call goes on"
+            assert talk.events(NegotiationError) == []
+            assert talk.until_woken() == wait
+            assert isinstance(talk.work, MakeOffer)
+        error = RuntimeError("still not")
+        talk.cannot(error)
+        assert talk.events(NegotiationError) == [NegotiationError(error)]
+        assert (talk.state, talk.phase) == ("connected", "stable"), "and nothing is tried for ever"
+        assert talk.peer.deadline is None
         talk.wants(CAMERA, MICROPHONE)
-        assert isinstance(talk.work, MakeOffer)
+        assert isinstance(talk.work, MakeOffer), "something else is"
+
+    def test_describe_a_change_of_ours_at_first(self, talk: Talk) -> None:
+        talk.connects(CAMERA)
+        talk.wants(CAMERA, SCREEN)
+        talk.cannot(RuntimeError("a=ice-pwd:abcdefghijklmnopqrstuvwx refused"))
+        assert "abcdefghijkl" not in repr(talk.orders), "nor is what it says of secrets in the log"
+        talk.until_woken()
+        talk.describes()
+        talk.remote_answers()
+        talk.takes()
+        assert (talk.phase, talk.events(NegotiationError), talk.peer.deadline) == ("stable", [], None)
+
+    def test_describe_what_is_not_wanted_any_more(self, talk: Talk) -> None:
+        talk.connects(CAMERA)
+        talk.wants(CAMERA, SCREEN)
+        talk.cannot()
+        talk.wants(CAMERA)
+        assert talk.peer.deadline is None, "there is nothing to try again"
+        talk.wants(CAMERA, SCREEN)
+        assert isinstance(talk.work, MakeOffer), "wanted anew, tried anew"
+
+    def test_describe_what_was_changed_meanwhile(self, talk: Talk) -> None:
+        talk.connects(CAMERA)
+        talk.wants(CAMERA, SCREEN)
+        talk.wants(CAMERA, MICROPHONE)
+        talk.cannot()
+        assert isinstance(talk.work, MakeOffer), "what failed is not what is wanted now"
+
+    def test_describe_ours_and_the_remote_offers_meanwhile(self, talk: Talk) -> None:
+        talk.is_called("audio sendonly theirs a1")
+        talk.wants(CAMERA)
+        talk.cannot()
+        talk.until_woken()
+        talk.remote_offers("audio sendonly theirs a1", "audio sendonly theirs a2")
+        assert talk.events(NegotiationError) == []
+        if talk.peer.polite:
+            talk.describes()
+            assert (talk.phase, talk.peer.deadline) == ("stable", None), "the answer has our track"
+        else:
+            assert isinstance(talk.work, MakeOffer), "ours counts"
 
     def test_describe_a_change_of_the_remotes(self, talk: Talk) -> None:
         talk.is_called()
