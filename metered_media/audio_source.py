@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from fractions import Fraction
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import anyio
 import anyio.lowlevel
@@ -23,7 +23,12 @@ from metered_media.audio_shaping import HIGHEST_RATE, LOWEST_RATE, Sound
 from metered_media.events import Cleared
 from metered_media.telling_track import TellingTrack
 
-Samples: TypeAlias = "bytes | bytearray | memoryview | av.AudioFrame"
+if TYPE_CHECKING:
+    import numpy
+    from numpy.typing import NDArray
+    from typing_extensions import Buffer
+
+Samples: TypeAlias = "Buffer | NDArray[numpy.int16] | av.AudioFrame"
 """Sound: raw s16 samples, or a frame of any format. An array of int16, as numpy has them, is as good as its bytes."""
 
 _TIME_BASE: Final = Fraction(1, RATE)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar, overload
 
 from metered_anyio.emitter import EventStream, Handler
 from metered_anyio.logger import Logger
@@ -20,15 +21,25 @@ class TellingTrack(BranchingTrack):
         self._notices = Notices(logger)
         super().__init__(kind)
 
-    def on(  # type: ignore[override]  # by class, too
-        self, event: Any, /, handler: Any = None, **options: Any
-    ) -> Any:
+    @overload
+    def on(self, event: type[E], /, *, concurrent: bool | None = ...) -> Callable[[Handler[E]], Handler[E]]: ...
+    @overload
+    def on(self, event: type[E], handler: Handler[E], /, *, concurrent: bool | None = ...) -> Handler[E]: ...
+    @overload
+    def on(self, event: str, handler: Callable[..., Any] | None = ..., /) -> Any: ...
+    def on(self, event: Any, handler: Any = None, /, **options: Any) -> Any:
         """Have `handler` called with each event of a class; without one, a decorator. As on every object that tells."""
         if isinstance(event, str):
             return super().on(event, handler)
         return self._notices.on(event, handler, **options)
 
-    def once(self, event: Any, /, handler: Any = None) -> Any:
+    @overload
+    def once(self, event: type[E], /) -> Callable[[Handler[E]], Handler[E]]: ...
+    @overload
+    def once(self, event: type[E], handler: Handler[E], /) -> Handler[E]: ...
+    @overload
+    def once(self, event: str, handler: Callable[..., Any] | None = ..., /) -> Any: ...
+    def once(self, event: Any, handler: Any = None, /) -> Any:
         """Like `on`, for the next event only."""
         if isinstance(event, str):
             return super().once(event, handler)
