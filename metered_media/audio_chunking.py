@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import av
 from av.audio.resampler import AudioResampler
 
+from metered_media.audio_shaping import within_reach
 from metered_media.pictures import need_numpy
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class AudioChunker:
 
     def feed(self, frame: av.AudioFrame) -> list[tuple[float, NDArray[numpy.int16]]]:
         """The arrays that are complete now, each with its position."""
+        frame = within_reach(frame)
         found = (frame.format.name, frame.layout.name, frame.sample_rate)
         if found != self._format:
             self._flush()

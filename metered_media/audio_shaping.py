@@ -24,6 +24,19 @@ Format = tuple[str, str, int]
 _OURS: Final = ("s16", "stereo", RATE)
 
 
+_PLANES: Final = 8
+"""Channels in planes of their own from which on PyAV crashes (18) or raises (19) when it is asked for the planes."""
+
+
+def within_reach(frame: av.AudioFrame) -> av.AudioFrame:
+    """A frame of the same sound whose planes can be had: itself, or with its channels interleaved."""
+    if not frame.format.is_planar or frame.layout.nb_channels < _PLANES:
+        return frame
+    resampler = AudioResampler(format=frame.format.packed, layout=frame.layout, rate=frame.sample_rate)
+    (made,) = resampler.resample(frame)
+    return made
+
+
 class Sound:
     """Sound that was handed in, to be taken off in pieces."""
 
@@ -40,6 +53,7 @@ class Sound:
         rate = frame.sample_rate
         if not rate or not LOWEST_RATE <= rate <= HIGHEST_RATE:
             raise ValueError(f"a frame of {rate} samples a second cannot be resampled")
+        frame = within_reach(frame)
         length = frame.samples * frame.format.bytes * (1 if frame.format.is_planar else frame.layout.nb_channels)
         planes = [memoryview(bytes(memoryview(plane)[:length])) for plane in frame.planes]
         return cls((frame.format.name, frame.layout.name, rate), frame.samples, planes)
