@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import av
 
+from metered_media.audio_shaping import HIGHEST_RATE, LOWEST_RATE
 from metered_media.errors import PassthroughError
 from metered_media.passthrough import Straight
 
@@ -152,6 +153,10 @@ class Lane:
         except (av.FFmpegError, ValueError):
             self.broken += 1
             return []
+        if not self._video:
+            usable = [frame for frame in frames if LOWEST_RATE <= (frame.sample_rate or 0) <= HIGHEST_RATE]
+            self.broken += len(frames) - len(usable)
+            frames = usable
         return [self._item(frame) for frame in frames]
 
     def _item(self, frame: Any) -> Item:

@@ -18,6 +18,10 @@ from metered_anyio.rtc.timing import AUDIO_CLOCK, SAMPLES
 LARGEST: Final = 8192
 """Pixels of the longer side of a picture. VP8 has 14 bits for it, and an encoder that cannot be opened is trouble."""
 
+LOWEST_RATE: Final = 1_000
+HIGHEST_RATE: Final = 768_000
+"""Samples a second of sound that is taken."""
+
 
 class VideoShaper:
     """Makes the frames of one video source fit to be encoded. For one thread at a time."""
@@ -54,7 +58,12 @@ class AudioShaper:
         self._seen: tuple[str, str, int] | None = None
 
     def shape(self, frame: av.AudioFrame) -> list[av.AudioFrame]:
-        """The frames that are complete now: none, one or several of 20 ms."""
+        """The frames that are complete now: none, one or several of 20 ms.
+
+        Raises `ValueError` for a rate that no sound has: a few samples at 1 Hz would become hundreds of megabytes.
+        """
+        if not LOWEST_RATE <= (frame.sample_rate or 0) <= HIGHEST_RATE:
+            raise ValueError(f"sound of {frame.sample_rate} samples a second cannot be sent")
         seen = (frame.format.name, frame.layout.name, frame.sample_rate)
         if self._resampler is None and seen == _AS_IT_SHOULD_BE and _is_one_packet(frame):
             return [frame]

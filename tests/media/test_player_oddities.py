@@ -167,3 +167,15 @@ def test_streams_that_begin_later_do_not_end_those_that_are_there() -> None:
     packets = Packets(Changing([IndexError() for _ in range(20_000)]), [])
     assert packets.next() is None
     assert packets.error is not None
+
+
+async def test_sound_of_an_absurd_rate_is_left_out(tmp_path: Path) -> None:
+    data = bytearray(clip(tmp_path, "wav_mono_8000").read_bytes())
+    data[24:32] = (1).to_bytes(4, "little") + (2).to_bytes(4, "little")  # samples and bytes a second
+    path = tmp_path / "slow.wav"
+    path.write_bytes(data)
+    async with await open_file(path, timeout=30) as player:
+        seen = await read_all(player)
+        # Each frame would last half an hour, and take a third of a gigabyte at 48 kHz.
+        assert seen["audio"].things == []
+        assert player.stats.broken > 0

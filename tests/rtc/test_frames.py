@@ -99,3 +99,10 @@ class TestSound:
         (following,) = shaper.shape(frame)  # behind what is kept of the odd one
         assert following.samples == SAMPLES
         assert following is not frame
+
+    @pytest.mark.parametrize("rate", [0, 1, 999, 10_000_000])
+    def test_of_a_rate_that_no_sound_has_is_refused(self, rate: int) -> None:
+        frame = av.AudioFrame("s16", "mono", 1000)
+        frame.sample_rate = rate
+        with pytest.raises(ValueError, match="samples a second"):
+            AudioShaper().shape(frame)
