@@ -15,6 +15,7 @@ import anyio
 from metered_anyio.logger import ContainedLogger, Logger, NoopLogger
 from metered_anyio.rtc.mailbox import Mailbox
 from metered_media.errors import PassthroughError, SourceOpenError
+from metered_media.events import SourceEnded
 from metered_media.notices import Notices
 from metered_media.opening import Origin
 from metered_media.player_track import PlayerTrack
@@ -50,7 +51,8 @@ class PlayerStats:
 
 
 class Player(Notices):
-    """What `from_file`, `from_rtsp` and the others return. It tells `SourceLost`, `SourceRestored` and `SourceEnded`.
+    """What `from_file`, `from_rtsp` and the others return. It tells `SourceLost`, `SourceRestored` and `SourceEnded`,
+    after which its streams of events end.
 
     Whoever made it stops it, or all of its tracks, so that file, socket or device are let go of. It is also a context
     manager, with `with` and with `async with`. One of which neither player nor tracks are held any more stops, too,
@@ -139,6 +141,12 @@ class Player(Notices):
             passes=counts.passes,
             losses=counts.losses,
         )
+
+    def tell(self, event: Event) -> None:
+        """Tell everybody who listens. May be called in any thread."""
+        super().tell(event)
+        if isinstance(event, SourceEnded):
+            self.end()  # whoever loops over what it tells is not to wait for ever
 
     def stop(self) -> None:
         """End its tracks and let go of the source. Returns at once; a source that waits for the network lets go when

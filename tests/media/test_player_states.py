@@ -7,6 +7,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from player_kit import Seen, until
 
@@ -14,6 +15,8 @@ from metered_anyio import MediaStream, MeteredPeer
 from metered_media import (
     AudioSource,
     PassthroughError,
+    SourceEnded,
+    SourceLost,
     SourceOpenError,
     VideoSource,
     from_file,
@@ -121,3 +124,19 @@ async def test_a_track_plays_on_when_nobody_has_its_player(folder: Path) -> None
     seen = await Seen().read(track)
     assert seen.over
     assert seen.times[-1] > 1.5
+
+
+async def test_whoever_loops_over_what_a_player_tells_comes_to_the_end(folder: Path) -> None:
+    with anyio.fail_after(20):
+        player = from_file(clip(folder, "aac"))
+        async with player.events(SourceLost) as losses, player.events(SourceEnded) as ends:
+            player.stop()
+            assert [event async for event in losses] == []
+            assert [event async for event in ends] == [SourceEnded(None)]
+        assert [event async for event in player.events(SourceEnded)] == []
+        player = from_file(clip(folder, "aac"))
+        async with player.events(SourceEnded) as ends:
+            assert player.audio is not None
+            await Seen().read(player.audio)
+            assert [event async for event in ends] == [SourceEnded(None)]
+        await player.wait_closed()
