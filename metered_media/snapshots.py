@@ -11,6 +11,7 @@ import anyio.to_thread
 import av
 
 from metered_anyio.media_stream import MediaTrack, check_track
+from metered_media.checking import check_number
 from metered_media.decoding import PacketDecoder, own_branch
 from metered_media.errors import SnapshotError
 
@@ -66,12 +67,13 @@ async def snapshot(track: MediaTrack, *, format: str = "rgb24", timeout: float =
     is sent, too, is looked at in a `branch()` of it. Of packets the next key frame is waited for.
 
     Raises `SnapshotError` if none came within `timeout` seconds (`timed_out`) or the track is over (`ended`),
-    `TypeError` or `ValueError` for what is no video track and for an unknown format.
+    `TypeError` or `ValueError` for what is no video track, for an unknown format and for no number of seconds.
     """
     check_track("track", track)
     if track.kind != "video":
         raise ValueError("track must be a video track, not audio")
     av.VideoFormat(format)
+    check_number("timeout", timeout, 0, 86_400)
     own = own_branch(track)
     try:
         with anyio.fail_after(timeout):

@@ -22,6 +22,7 @@ from metered_media import (
     from_file,
     from_rtsp,
     iter_frames,
+    snapshot,
 )
 from testbed.clips import clip
 from testbed.silent_camera import SilentCamera
@@ -140,3 +141,10 @@ async def test_whoever_loops_over_what_a_player_tells_comes_to_the_end(folder: P
             await Seen().read(player.audio)
             assert [event async for event in ends] == [SourceEnded(None)]
         await player.wait_closed()
+
+
+async def test_what_a_snapshot_is_given_for_a_time_is_looked_at_first() -> None:
+    with pytest.raises(TypeError, match="timeout must be a number, not str"):
+        await snapshot(VideoSource(), timeout="1")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="timeout must be from 0"):
+        await snapshot(VideoSource(), timeout=-1)
