@@ -67,15 +67,19 @@ def open_container(origin: Origin, timeout: float, read_timeout: float | None) -
         # Where FFmpeg waits without looking at our own clock.
         options.setdefault("timeout", str(round(timeout * 1_000_000)))
     target = origin.target
+    container: Any = None
+    failure: SourceOpenError | None = None
     limits: Any = None if origin.kind == "file" else (timeout, read_timeout)
     try:
         if isinstance(target, Readable):
             target.rewind()
             target = target.for_ffmpeg()
-        container: Any = av.open(target, format=origin.format, options=options, timeout=limits)
+        container = av.open(target, format=origin.format, options=options, timeout=limits)
     except Exception as error:
-        # No chaining: what FFmpeg says about an address has it whole.
-        raise explain(origin, error, time.monotonic() - began, timeout) from None
+        failure = explain(origin, error, time.monotonic() - began, timeout)
+    # Raised here, where it has no context: what FFmpeg says about an address has it whole.
+    if failure is not None:
+        raise failure
     if not any(stream.codec_context is not None for stream in (*container.streams.audio, *container.streams.video)):
         container.close()
         raise SourceOpenError(origin.shown, "no_media", "it has neither sound nor pictures that can be decoded")

@@ -133,3 +133,15 @@ async def test_what_was_allowed_is_fetched_and_leads_to_no_file(tmp_path: Path) 
         group.cancel_scope.cancel()
     await listener.aclose()
     assert len(asked) >= 3
+
+
+async def test_no_error_leads_to_one_that_holds_credentials() -> None:
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    port = listener.extra(anyio.abc.SocketAttribute.local_port)
+    await listener.aclose()
+    with pytest.raises(SourceOpenError) as caught:
+        await open_rtsp(f"rtsp://user:hush@127.0.0.1:{port}/x?token=hush", timeout=20)
+    error: BaseException | None = caught.value
+    while error is not None:
+        assert "hush" not in f"{error} {error!r} {error.args}"
+        error = error.__cause__ or error.__context__
