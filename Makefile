@@ -9,6 +9,8 @@ BIN := $(VENV)/bin
 # Marks of what is installed. The first says by which Python, so that asking for another one starts over.
 READY := $(VENV)/.ready-$(subst /,-,$(PYTHON))
 DOCS_READY := $(VENV)/.ready-for-docs
+FUZZ_READY := $(VENV)/.ready-for-fuzzing
+MUTANTS_READY := $(VENV)/.ready-for-mutants
 ROOMS_READY := $(VENV)/.ready-for-rooms
 
 .PHONY: help
@@ -50,11 +52,11 @@ sim: $(READY)  ## simulated runs of every scenario under faults: is every promis
 	@$(BIN)/python -m metered_anyio.cli sim $(or $(ARGS),--seeds 200)
 
 .PHONY: fuzz
-fuzz: $(READY)  ## inputs that are nearly right, for all that reads what others wrote: ARGS="--inputs 1000000"
+fuzz: $(FUZZ_READY)  ## atheris, for all that reads what others wrote: ARGS="--inputs 1000000 --seconds 0"
 	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 .PHONY: mutants
-mutants: $(READY)  ## small faults in the machines: which of them would no test notice?
+mutants: $(MUTANTS_READY)  ## small faults in the machines: which of them would no test notice?
 	@$(BIN)/python -m tests.mutation $(ARGS)
 
 .PHONY: docs
@@ -78,4 +80,12 @@ $(ROOMS_READY): $(READY) .ci/other-chairs
 
 $(DOCS_READY): $(READY)
 	@.ci/venv "$(PYTHON)" "$(VENV)" docs
+	@touch $@
+
+$(FUZZ_READY): $(READY)
+	@.ci/venv "$(PYTHON)" "$(VENV)" fuzz
+	@touch $@
+
+$(MUTANTS_READY): $(READY)
+	@.ci/venv "$(PYTHON)" "$(VENV)" mutation
 	@touch $@

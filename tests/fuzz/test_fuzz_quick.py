@@ -1,17 +1,36 @@
-"""Every fuzz target over its corpus and a little more; and the driver, which has to notice what must not happen."""
+"""Every fuzz target over its corpus and a little more; and runs under atheris: they notice what must not happen."""
 
 from __future__ import annotations
 
-import math
+import importlib.util
 import os
-from collections.abc import Hashable
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from tests.fuzz import driver
-from tests.fuzz.driver import TARGETS, Fault, Target, load, run, shrink
+from tests.fuzz.loading import HERE, LIMIT, TARGETS, Target, load
 
-INPUTS = int(os.environ.get("FUZZ_INPUTS", "300"))
+INPUTS = int(os.environ.get("FUZZ_INPUTS", "100"))
+
+needs_atheris = pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="atheris is not installed")
+
+
+def nearly_right(target: Target) -> st.SearchStrategy[bytes]:
+    """Inputs of the corpus with a few changes: something else in place of something."""
+    piece = st.sampled_from(target.words) | st.binary(max_size=4)
+    change = st.tuples(st.floats(0, 1), st.integers(0, 8), piece)
+
+    def changed(data: bytes, changes: list[tuple[float, int, bytes]]) -> bytes:
+        for where, length, instead in changes:
+            at = int(where * len(data))
+            data = data[:at] + instead + data[at + length :]
+        return data[:LIMIT]
+
+    return st.builds(changed, st.sampled_from(target.corpus), st.lists(change, min_size=1, max_size=4))
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -19,58 +38,71 @@ def test_target(name: str) -> None:
     target = load(name)
     assert target.invariant
     assert target.corpus
-    report = run(target, inputs=INPUTS, seconds=math.inf, seed=1, hang=None)
-    assert report.inputs == INPUTS
-    # Mutation that is too wild, or too tame, would be of no use.
-    assert report.outcomes >= 3
+    outcomes = {target.check(data) for data in target.corpus}
+
+    @settings(
+        max_examples=INPUTS,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(nearly_right(target))
+    def holds(data: bytes) -> None:
+        outcomes.add(target.check(data))
+
+    holds()
+    # Changes that are too wild, or too tame, would be of no use.
+    assert len(outcomes) >= 3
 
 
-def test_what_is_found_depends_on_the_seed_alone() -> None:
-    seen: list[list[bytes]] = [[], []]
-    for inputs in seen:
-
-        def check(data: bytes, inputs: list[bytes] = inputs) -> Hashable:
-            inputs.append(data)
-            return len(data) % 5
-
-        run(_target(check), inputs=200, seconds=math.inf, seed=7, hang=None)
-    assert seen[0] == seen[1]
-    assert len(set(seen[0])) > 100
+@needs_atheris
+def test_a_run_follows_the_lines_of_the_core() -> None:
+    command = [sys.executable, "-m", "tests.fuzz", "--inputs", "3000", "--seed", "1", "channels"]
+    ended = subprocess.run(command, cwd=HERE.parents[1], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    line = next(line for line in ended.stdout.splitlines() if line.startswith("channels"))
+    words = line.replace(",", "").split()
+    assert int(words[1]) >= 3000
+    assert int(words[words.index("edges") - 1]) > 10, line
 
 
-def test_an_escape_is_noticed_and_made_small() -> None:
-    def check(data: bytes) -> Hashable:
-        if b"{" in data and b"}" in data:
-            raise RuntimeError("both")
-        return len(data)
-
-    target = _target(check)
-    with pytest.raises(Fault, match="both") as caught:
-        run(target, inputs=10_000, seconds=math.inf, seed=1, hang=None)
-    assert sorted(shrink(target, caught.value.data)) == sorted(b"{}")
-
-
-def test_growth_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver, "GROWTH", 1000)
-    kept: list[list[bytes]] = []
-
-    def check(data: bytes) -> Hashable:
-        kept.append([data])
-        return 0
-
-    with pytest.raises(Fault, match="left behind"):
-        run(_target(check), inputs=2000, seconds=math.inf, seed=1, hang=None)
+ESCAPES = """
+def check(data):
+    if b"{" in data:
+        raise RuntimeError("a brace")
+"""
+HANGS = """
+def check(data):
+    while len(data) > 5:
+        pass
+"""
+GROWS = """
+kept = []
+def check(data):
+    kept.extend([data] for _ in range(3))
+"""
 
 
-def test_a_hang_is_noticed() -> None:
-    def check(data: bytes) -> Hashable:
-        while len(data) > 5:
-            pass
-        return 0
-
-    with pytest.raises(Fault, match="took more than"):
-        run(_target(check), inputs=10_000, seconds=math.inf, seed=1, hang=0.2)
-
-
-def _target(check: object) -> Target:
-    return Target("made up", "", check, (b"{", b"}"), (b"{a", b"a}"))  # type: ignore[arg-type]
+@needs_atheris
+@pytest.mark.parametrize(
+    ("source", "said", "kept"),
+    [(ESCAPES, "RuntimeError: a brace", "crash-"), (HANGS, "timeout", "timeout-"), (GROWS, "left behind", "crash-")],
+    ids=["escape", "hang", "growth"],
+)
+def test_what_must_not_happen_ends_the_run(tmp_path: Path, source: str, said: str, kept: str) -> None:
+    (tmp_path / "planted").mkdir()
+    (tmp_path / "planted" / "target.py").write_text(source)
+    options = ["-runs=200000", "-timeout=1", "-max_len=64", "-seed=1", f"-artifact_prefix={tmp_path}/"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.fuzz.guided", "planted.target", *options],
+        cwd=HERE.parents[1],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    assert ended.returncode != 0
+    assert said in ended.stdout + ended.stderr
+    assert list(tmp_path.glob(f"{kept}*"))

@@ -1,29 +1,29 @@
-"""`python -m tests.mutation [--sample N] [--seconds S] [--seed N] [MODULE…]`: which faults would no test notice?
+"""`python -m tests.mutation [--sample N] [--seed N] [MODULE…]`: which faults would no test notice?
 
-Each mutant runs the tests that are meant to hold its module in a child process of its own, until one fails. What nobody
-notices is listed, with its line, and counts against the score. A mutant that makes a test hang is noticed.
-`--sample` is how many of each module are tried, chosen by the seed; 0 tries all.
+cosmic-ray puts one fault at a time into a copy of the tree, and runs the tests that are meant to hold the module until
+one fails. What nobody notices is listed with its change, and counts against the score. A test that hangs has noticed.
+`--sample` is how many faults of each module are tried, chosen by the seed; 0 tries all.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.abc
-import importlib.machinery
+import importlib.util
 import os
 import random
-import signal
+import shutil
+import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
-
-from tests.mutation.mutants import Mutant, mutants
+from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
-HANG = 40
-"""Seconds."""
+SETTINGS = Path(__file__).parent / "cosmic-ray.toml"
+
+NOT_INSTALLED = 2
+"""What the program ends with where cosmic-ray is missing."""
 
 MODULES: dict[str, tuple[str, ...]] = {
     "client/ladder": ("client/test_ladder.py", "client/test_session_reconnecting.py"),
@@ -60,110 +60,90 @@ MODULES: dict[str, tuple[str, ...]] = {
     "room/replacing": ("room/test_replacing.py", "room/test_room_tracks.py"),
     "relay/registry": ("relay/test_registry.py", "relay/test_relay.py"),
 }
-"""What is tried, and the tests that come first."""
+"""What is tried, and the tests that are meant to hold it."""
 
 
-class _Instead(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Gives a mutant in place of its module."""
+class Score(NamedTuple):
+    """How many of the faults of a module were tried, how many noticed, and the changes that were not."""
 
-    def __init__(self, name: str, source: str) -> None:
-        self._name, self._source = name, source
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        return importlib.machinery.ModuleSpec(fullname, self) if fullname == self._name else None
-
-    def exec_module(self, module: ModuleType) -> None:
-        exec(compile(self._source, f"<mutant of {self._name}>", "exec"), module.__dict__)
+    possible: int
+    tried: int
+    noticed: int
+    survivors: tuple[str, ...]
 
 
-def is_noticed(module: str, mutant: Mutant | None) -> bool:
-    """Whether a test fails. Without a mutant, none should."""
-    folder = module.partition("/")[0]
-    files = [str(ROOT / "tests/proto" / name) for name in MODULES[module]]
-    child = os.fork()
-    if child == 0:
-        _run_tests(module, mutant, [file for file in files if os.path.exists(file)])
-    deadline = time.monotonic() + HANG
-    while time.monotonic() < deadline:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            code = os.waitstatus_to_exitcode(status)
-            if code not in (0, 1):
-                raise RuntimeError(f"the tests of {folder} could not be run: {code}")
-            return code == 1
-        time.sleep(0.02)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return True
+def score(module: str, tree: Path, *, sample: int, seed: int) -> Score:
+    """Try faults of a module in a copy of the tree. Raises `RuntimeError` if its tests fail as it is."""
+    from cosmic_ray.work_db import WorkDB, use_db
+    from cosmic_ray.work_item import TestOutcome, WorkerOutcome, WorkResult
+
+    path = f"metered_proto/{module}.py"
+    tests = " ".join(f"tests/proto/{name}" for name in MODULES[module])
+    config, session = tree / "session.toml", tree / "session.sqlite"
+    session.unlink(missing_ok=True)
+    config.write_text(SETTINGS.read_text().format(python=sys.executable, module=path, tests=tests))
+    # This run leaves compiled files behind, for those of the faults to start sooner.
+    _run(tree, "cosmic_ray.cli", "baseline", str(config))
+    for compiled in (tree / path).parent.glob(f"__pycache__/{Path(path).stem}.*"):
+        compiled.unlink()
+    _run(tree, "cosmic_ray.cli", "init", str(config), str(session))
+    _run(tree, "cosmic_ray.tools.filters.operators_filter", str(session), str(config))
+    with use_db(str(session), WorkDB.Mode.open) as database:
+        possible = sorted(database.pending_work_items, key=lambda item: repr(item.mutations))
+        chosen = random.Random(f"{seed} {module}").sample(possible, min(sample or len(possible), len(possible)))
+        left_out = [item.job_id for item in possible if item not in chosen]
+        database.set_multiple_results(left_out, WorkResult(WorkerOutcome.SKIPPED))
+    # Two faults within a second, of the same size, look the same to Python's cache of compiled files.
+    _run(tree, "cosmic_ray.cli", "exec", str(config), str(session), PYTHONDONTWRITEBYTECODE="1")
+    with use_db(str(session), WorkDB.Mode.open) as database:
+        results = [
+            result for _, result in database.completed_work_items if result.worker_outcome != WorkerOutcome.SKIPPED
+        ]
+    survivors = tuple(sorted(result.diff or "" for result in results if result.test_outcome == TestOutcome.SURVIVED))
+    return Score(len(possible), len(results), len(results) - len(survivors), survivors)
 
 
-def _run_tests(module: str, mutant: Mutant | None, files: list[str]) -> None:
-    """In the child: never returns."""
-    import pytest
+def copy_tree(folder: Path) -> Path:
+    """What the tests of the core need, in a folder of its own."""
+    for name in ("metered_proto", "metered_anyio", "metered_media", "tests/proto"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in (*ROOT.glob("tests/*.py"), ROOT / "pyproject.toml"):
+        shutil.copy(file, folder / file.relative_to(ROOT))
+    return folder
 
-    if mutant is not None:
-        sys.meta_path.insert(0, _Instead(f"metered_proto.{module.replace('/', '.')}", mutant.source))
-    quiet = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(quiet, 1)
-    os.dup2(quiet, 2)
-    code = 3
-    try:
-        code = int(
-            pytest.main(["-x", "-q", "-W", "ignore::pytest.PytestAssertRewriteWarning", "--hypothesis-seed=0", *files])
-        )
-        # A module that cannot even be imported ends collection, and is noticed as well.
-        code = 1 if code == 2 else code
-    except BaseException:
-        code = 1
-    finally:
-        os._exit(code)
+
+def _run(tree: Path, module: str, *arguments: str, **environment: str) -> None:
+    command = [sys.executable, "-m", module, *arguments]
+    ended = subprocess.run(
+        command, cwd=tree, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+    if ended.returncode:
+        raise RuntimeError(f"{module} {arguments[0]} ended with {ended.returncode}\n{ended.stdout}{ended.stderr}")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation")
     parser.add_argument("modules", nargs="*", default=list(MODULES), metavar="MODULE", help=", ".join(MODULES))
     parser.add_argument("--sample", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=float("inf"))
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     unknown = [name for name in options.modules if name not in MODULES]
     if unknown:
         parser.error(f"no such module: {', '.join(unknown)}")
-    # What every child needs, and what no mutant is part of, is imported once.
-    import h11  # noqa: F401
-    import hypothesis.stateful  # noqa: F401
-    import jwt  # noqa: F401
-    import msgspec  # noqa: F401
-    import pytest  # noqa: F401
-    import wsproto  # noqa: F401
-
+    if importlib.util.find_spec("cosmic_ray") is None:
+        print("Mutation testing needs cosmic-ray, which is not installed. The extra `mutation` brings it.")
+        return NOT_INSTALLED
     tried = noticed = 0
     began = time.monotonic()
-    for module in options.modules:
-        path = ROOT / "metered_proto" / f"{module}.py"
-        every = list(mutants(path.read_text()))
-        dice = random.Random(f"{options.seed} {module}")
-        chosen = dice.sample(every, min(options.sample or len(every), len(every)))
-        if is_noticed(module, None):
-            print(f"{module}: its tests fail as it is")
-            return 1
-        survivors = []
-        for mutant in sorted(chosen):
-            if time.monotonic() - began > options.seconds:
-                break
-            tried += 1
-            if is_noticed(module, mutant):
-                noticed += 1
-            else:
-                survivors.append(mutant)
-        print(
-            f"{module:24} {len(chosen) - len(survivors):>4} of {len(chosen):>4} noticed, {len(every)} possible",
-            flush=True,
-        )
-        for mutant in survivors:
-            print(f"    line {mutant.where:>4}  {mutant.what}", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        tree = copy_tree(Path(folder))
+        for module in options.modules:
+            each = score(module, tree, sample=options.sample, seed=options.seed)
+            tried += each.tried
+            noticed += each.noticed
+            print(f"{module:24} {each.noticed:>4} of {each.tried:>4} noticed, {each.possible} possible", flush=True)
+            for change in each.survivors:
+                print("\n".join(f"    {line}" for line in change.splitlines() if line.strip()), flush=True)
     print(f"{noticed} of {tried} noticed ({noticed / max(tried, 1):.0%}) in {time.monotonic() - began:.0f} s")
     return 0
 
