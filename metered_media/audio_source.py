@@ -200,27 +200,31 @@ class AudioSource(TellingTrack):
 
     async def recv(self) -> av.AudioFrame:
         """The next frame, when it is due. Raises aiortc's `MediaStreamError` at the end."""
-        while True:
-            with self._guard:
-                if self._over or (self._ending and not self._queue.buffered):
-                    break
-                wait = self._pacing.wait()
-                if wait <= 0:
-                    return self._next()
+        while (wait := self.due_in()) is not None:
+            if wait <= 0:
+                return self.take_due()
             await _sleep(wait)
         self._close()
         raise MediaStreamError
 
-    def _next(self) -> av.AudioFrame:
-        data, pts = self._queue.frame(), self._pacing.leave()
-        self.frames += 1
-        if self._pushes and self._queue.capacity - self._queue.buffered >= self._enough:
-            self._room.call_all()
-        if self._targets and min(self._targets) <= self._queue.position:
-            self._playout.call_all()
-        self._tell()
-        if self._branches:
-            self.spread(_frame(data, pts))  # one of their own: whoever sends ours may write to it
+    def due_in(self) -> float | None:
+        """Seconds until the next frame is due, not positive if it is; None at the end, which `recv` tells."""
+        if self._over or (self._ending and not self._queue.buffered):
+            return None
+        return self._pacing.wait()
+
+    def take_due(self) -> av.AudioFrame:
+        """The frame that is due, for a reader that waits by itself: see `metered_anyio.rtc.engine.TimedSource`."""
+        with self._guard:
+            data, pts = self._queue.frame(), self._pacing.leave()
+            self.frames += 1
+            if self._pushes and self._queue.capacity - self._queue.buffered >= self._enough:
+                self._room.call_all()
+            if self._targets and min(self._targets) <= self._queue.position:
+                self._playout.call_all()
+            self._tell()
+            if self._branches:
+                self.spread(_frame(data, pts))  # one of their own: whoever sends ours may write to it
         return _frame(data, pts)
 
     # --- with the guard held ---

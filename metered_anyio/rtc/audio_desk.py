@@ -50,10 +50,10 @@ class AudioDesk(Desk[AudioLane]):
                 return
             frames = self._decode(data, item, codec)
         elif isinstance(item, av.AudioFrame):
-            self._now_passing(None)
-            self._decoder = None
-            lanes = self._encoding()
-            frames = [item]
+            if item.samples <= LONG * item.sample_rate:
+                self.take_now(item)
+                return
+            lanes, frames = self._frames_come(), [item]
         else:
             raise TypeError(f"{type(item).__name__} is no frame")
         try:
@@ -67,6 +67,23 @@ class AudioDesk(Desk[AudioLane]):
             return
         for lane, encoded in zip(lanes, made, strict=True):
             lane.hand_out(encoded)
+
+    def take_now(self, frame: av.AudioFrame) -> None:
+        """A frame of no more than `LONG`, which has been sent when this returns."""
+        lanes = self._frames_come()
+        try:
+            shaped = self._shaper.shape(frame)
+            made = [lane.encode(shaped) for lane in lanes]
+        except (av.FFmpegError, ValueError) as error:
+            self._skipped(error)
+            return
+        for lane, encoded in zip(lanes, made, strict=True):
+            lane.hand_out(encoded)
+
+    def _frames_come(self) -> list[AudioLane]:
+        self._now_passing(None)
+        self._decoder = None
+        return self._encoding()
 
     def _pass_on(self, data: bytes, packet: av.Packet[Any]) -> None:
         lanes = list(self._passing())

@@ -45,6 +45,21 @@ class LocalSource(Protocol):
         ...
 
 
+class TimedSource(LocalSource, Protocol):
+    """A source of sound that knows when its next frame is due. It need not wait by itself, in a task for each frame.
+
+    Frames are of 100 ms at most. `recv` gives the same ones to whoever asks it instead.
+    """
+
+    def due_in(self) -> float | None:
+        """Seconds until there is a frame, not positive if there is one; None: ask `recv`, the end is near."""
+        ...
+
+    def take_due(self) -> Any:
+        """The frame that is due."""
+        ...
+
+
 class PacketSource(LocalSource, Protocol):
     """A source that gives encoded packets (`av.Packet`), which are sent as they are to remotes that take its codec.
 

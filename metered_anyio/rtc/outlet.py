@@ -169,15 +169,17 @@ class Outlet:
 
     def take(self, frame: Encoded) -> None:
         """A new frame is there."""
+        waited_for = self._arrival is not None and not self._arrival.done()
         if self.kind == "audio":
+            if waited_for and not self._queue and not self._replay and self._send_directly(frame):
+                return
             self._queue.append(frame)
             if len(self._queue) > AUDIO_QUEUE:
                 self._queue.popleft()
                 self.frames_dropped += 1
         elif not self._take_picture(frame):
             return
-        waited_for = self._arrival is not None and not self._arrival.done()
-        if waited_for and len(self._queue) == 1 and not self._replay and self._send_directly(frame):
+        elif waited_for and len(self._queue) == 1 and not self._replay and self._send_directly(frame):
             self._queue.clear()
             return
         if self._arrival is not None and not self._arrival.done():
@@ -215,7 +217,7 @@ class Outlet:
     def _send_directly(self, frame: Encoded) -> bool:
         if self.direct is None:
             return False
-        at = self._timeline.stamp(frame.pts, _TIME_BASES[self.kind])
+        at = self._timeline.place(frame.pts)
         try:
             if self.direct(frame, at):
                 self._count(frame)
@@ -277,12 +279,4 @@ class Outlet:
             frame = self._queue.popleft()
         self._count(frame)
         at, self._stamped = self._stamped, None
-        return frame, self._timeline.stamp(frame.pts, _TIME_BASES[self.kind]) if at is None else at
-
-
-class _TimeBase(NamedTuple):
-    numerator: int
-    denominator: int
-
-
-_TIME_BASES: Final = {"video": _TimeBase(1, VIDEO_CLOCK), "audio": _TimeBase(1, AUDIO_CLOCK)}
+        return frame, self._timeline.place(frame.pts) if at is None else at

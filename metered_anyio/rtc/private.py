@@ -481,4 +481,6 @@ _HIDDEN_IN_RECEIVER: Final = (
     "rtcp_task",
     "remote_bitrate_estimator",
 )
-_DTLS_NAMES: Final = ("_role", "_task", "_rtp_router", "_handle_rtp_data", "_handle_rtcp_data", "_tx_srtp", "transport")
+_DTLS_NAMES: Final = (
+    *("_role", "_state", "_task", "_rtp_router", "_handle_rtp_data", "_handle_rtcp_data", "_tx_srtp", "transport"),
+)

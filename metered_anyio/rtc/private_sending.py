@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import struct
+import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from aiortc.codecs import is_rtx
+from aiortc.rtcdtlstransport import State
 from aiortc.rtp import HeaderExtensions
 from aiortc.utils import random16, random32
 
@@ -40,7 +43,13 @@ PAUSE: Final = 0.004
 
 _HEADER: Final = struct.Struct("!BBHLL")
 _EXTENSION: Final = struct.Struct("!HH")
-_DTLS: Final = "_RTCDtlsTransport__"
+# Interned: these are asked for with every packet, and others would be compared letter by letter.
+_SENT_BYTES: Final = sys.intern("_RTCDtlsTransport__tx_bytes")
+_SENT_PACKETS: Final = sys.intern("_RTCDtlsTransport__tx_packets")
+_NTP_TIMESTAMP: Final = sys.intern(f"{SENDER}ntp_timestamp")
+_RTP_TIMESTAMP: Final = sys.intern(f"{SENDER}rtp_timestamp")
+_OCTET_COUNT: Final = sys.intern(f"{SENDER}octet_count")
+_PACKET_COUNT: Final = sys.intern(f"{SENDER}packet_count")
 _NTP_EPOCH: Final = 2_208_988_800  # seconds from 1900 to 1970
 
 
@@ -50,6 +59,16 @@ class Payload(NamedTuple):
     type: int
     clock: int
     rtx: int | None
+
+
+class _Sent(NamedTuple):
+    """One frame that was sent. `first` is the sequence number of its first packet."""
+
+    first: int
+    timestamp: int
+    payload: Payload
+    extension: bytes
+    payloads: Sequence[bytes]
 
 
 def send_from(sender: Any, outlet: Outlet, failed: Callable[[Exception], None]) -> None:
@@ -65,12 +84,11 @@ class _Sending:
         self._outlet = outlet
         self._failed = failed
         self._payloads: dict[str, Payload] = {}
-        self._history: list[tuple[int, int, bool, Payload, bytes, bytes] | None] = [None] * HISTORY
+        self._history: list[_Sent | None] = [None] * HISTORY
         self._running = False
         self._origin = random32()
         self._ssrc = sender._ssrc
-        self._timeless: bool | None = None  # whether extensions say when a packet was sent
-        self._extensions: dict[int | None, bytes] = {}  # by level, if they do not
+        self._extensions: dict[int | None, tuple[bytes, bool, bytes]] = {}  # by level; see `_make_extensions`
         self._withheld = False  # frames, because the remote did not want any
         self._in_a_row = 0  # packets
         self._paused_at = 0.0
@@ -126,21 +144,23 @@ class _Sending:
     def _send_at_once(self, frame: Encoded, at: int) -> bool:
         """Send a frame from within whoever made it, which saves waking a task for it. False: it has to wait."""
         codec = self._outlet.codec
-        if self._withheld or not self._sender._enabled or not can_send(self._sender.transport):
+        if self._withheld or not self._sender._enabled or codec is None:
             return False
-        if codec is None or self._in_a_row + len(frame.payloads) > AT_ONCE:
+        count = self._in_a_row + len(frame.payloads)
+        if count > AT_ONCE or not send(self._sender.transport, self._packets(frame, at, codec)):
             return False
-        for packet in self._packets(frame, at, codec):
-            send(self._sender.transport, packet)
-        self._in_a_row += len(frame.payloads)
+        self._in_a_row = count
         return True
 
     async def _transmit(self, frame: Encoded, at: int, codec: str) -> None:
-        for packet in self._packets(frame, at, codec):
-            if not can_send(self._sender.transport):
+        packets = self._packets(frame, at, codec)
+        left = len(frame.payloads)
+        while left:
+            count = min(left, max(1, AT_ONCE - self._in_a_row))
+            if not send(self._sender.transport, islice(packets, count)):
                 raise ConnectionError("the transport is gone")
-            send(self._sender.transport, packet)
-            self._in_a_row += 1
+            left -= count
+            self._in_a_row += count
             if self._in_a_row >= AT_ONCE:
                 self._in_a_row = 0
                 loop = asyncio.get_running_loop()
@@ -149,58 +169,66 @@ class _Sending:
                 self._paused_at = loop.time()
 
     def _packets(self, frame: Encoded, at: int, codec: str) -> Iterator[bytes]:
-        """The packets of a frame, each counted when it is taken."""
+        """The packets of a frame. With the first one, all of them are counted."""
         sender, payload = self._sender, self._payloads[codec]
         timestamp = (self._origin + at * payload.clock // self._outlet.clock) & 0xFFFFFFFF
         ntp = int((time.time() + _NTP_EPOCH) * (1 << 32))
         extension = self._extension(frame, ntp)
         first = 0x90 if extension else 0x80
         last = len(frame.payloads) - 1
+        setattr(sender, _NTP_TIMESTAMP, ntp)
+        setattr(sender, _RTP_TIMESTAMP, timestamp)
+        _add(sender, _OCTET_COUNT, frame.size)
+        _add(sender, _PACKET_COUNT, last + 1)
+        sent = _Sent(self._sequence, timestamp, payload, extension, frame.payloads)
         for number, data in enumerate(frame.payloads):
             sequence = self._sequence
             self._sequence = (sequence + 1) & 0xFFFF
             marker = number == last
-            self._history[sequence % HISTORY] = (sequence, timestamp, marker, payload, extension, data)
+            self._history[sequence % HISTORY] = sent
             head = _HEADER.pack(first, payload.type | marker << 7, sequence, timestamp, self._ssrc)
             yield head + extension + data
-        setattr(sender, SENDER + "ntp_timestamp", ntp)
-        setattr(sender, SENDER + "rtp_timestamp", timestamp)
-        _add(sender, SENDER + "octet_count", frame.size)
-        _add(sender, SENDER + "packet_count", last + 1)
 
     def _extension(self, frame: Encoded, ntp: int) -> bytes:
         """The header extensions of a frame's packets (RFC 8285)."""
-        if self._timeless is None:
-            self._timeless = not self._map().set(HeaderExtensions(abs_send_time=0))[1]
-        known = self._extensions.get(frame.level) if self._timeless else None
+        known = self._extensions.get(frame.level)
         if known is None:
-            values = HeaderExtensions(mid=getattr(self._sender, SENDER + "mid"))
-            values.abs_send_time = (ntp >> 14) & 0xFFFFFF
-            if frame.level is not None:
-                values.audio_level = (False, frame.level)
+            known = self._extensions[frame.level] = self._make_extensions(frame.level)
+        before, is_timed, after = known
+        return before + (ntp >> 14 & 0xFFFFFF).to_bytes(3, "big") + after if is_timed else before
+
+    def _make_extensions(self, level: int | None) -> tuple[bytes, bool, bytes]:
+        """What is before the time at which a packet is sent, whether there is such a time, and what is behind."""
+        found = []
+        for at in (0, 0xFFFFFF):
+            values = HeaderExtensions(mid=getattr(self._sender, SENDER + "mid"), abs_send_time=at)
+            if level is not None:
+                values.audio_level = (False, level)
             profile, value = self._map().set(values)
-            known = _EXTENSION.pack(profile, len(value) >> 2) + value if value else b""
-            if self._timeless:
-                self._extensions[frame.level] = known
-        return known
+            found.append(_EXTENSION.pack(profile, len(value) >> 2) + value if value else b"")
+        early, late = found
+        if early == late:
+            return early, False, b""
+        begin = next(at for at, (one, other) in enumerate(zip(early, late, strict=True)) if one != other)
+        return early[:begin], True, early[begin + 3 :]
 
     def _map(self) -> Any:
         return getattr(self._sender, SENDER + "rtp_header_extensions_map")
 
     async def repair(self, sequence: int) -> None:
         """Send a packet once more that the remote missed (RFC 4588, or just as it was)."""
-        known = self._history[sequence % HISTORY]
-        if known is None or known[0] != sequence:
+        sent = self._history[sequence % HISTORY]
+        if sent is None or (place := (sequence - sent.first) & 0xFFFF) >= len(sent.payloads):
             return
-        _, timestamp, marker, payload, extension, data = known
+        _, timestamp, payload, extension, payloads = sent
+        marker, data = place == len(payloads) - 1, payloads[place]
         kind, number, ssrc = payload.type, sequence, self._sender._ssrc
         if payload.rtx is not None:
             kind, number, ssrc = payload.rtx, self._repaired, self._sender._rtx_ssrc
             self._repaired = (number + 1) & 0xFFFF
             data = sequence.to_bytes(2, "big") + data
         head = _HEADER.pack(0x90 if extension else 0x80, kind | marker << 7, number, timestamp, ssrc)
-        if can_send(self._sender.transport):
-            send(self._sender.transport, head + extension + data)
+        send(self._sender.transport, (head + extension + data,))
 
 
 class _Steering:
@@ -233,19 +261,24 @@ def _first_sequence_number() -> int:
     return int(random16()) % 32768
 
 
-def can_send(dtls: Any) -> bool:
-    """Whether there is a way to the remote, and keys for it."""
-    return dtls.state == "connected" and private_ice.selected_pair(dtls.transport._connection) is not None
+def send(dtls: Any, packets: Iterable[bytes]) -> bool:
+    """Encrypt RTP packets and let them go, as aiortc and aioice do it in four coroutines that never wait.
 
-
-def send(dtls: Any, packet: bytes) -> None:
-    """Encrypt an RTP packet and let it go, as aiortc and aioice do it in four coroutines that never wait."""
-    data = dtls._tx_srtp.protect(packet)
+    False, and nothing was taken of them, if there is no way to the remote, or no keys for it.
+    """
     pair = private_ice.selected_pair(dtls.transport._connection)
-    assert pair is not None
-    pair.protocol.transport.sendto(data, pair.remote_addr)
-    _add(dtls, _DTLS + "tx_bytes", len(data))
-    _add(dtls, _DTLS + "tx_packets", 1)
+    if pair is None or dtls._state is not State.CONNECTED:
+        return False
+    protect, sendto, address = dtls._tx_srtp.protect, pair.protocol.transport.sendto, pair.remote_addr
+    count = size = 0
+    for packet in packets:
+        data = protect(packet)
+        sendto(data, address)
+        count += 1
+        size += len(data)
+    _add(dtls, _SENT_BYTES, size)
+    _add(dtls, _SENT_PACKETS, count)
+    return True
 
 
 def _add(owner: Any, name: str, amount: int) -> None:

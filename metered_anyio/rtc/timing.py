@@ -81,7 +81,10 @@ class Timeline:
 
     def stamp(self, pts: int | None, time_base: Any) -> int:
         """The time of a frame, in units of the clock, from what its source says."""
-        own = None if pts is None or time_base is None else _ticks(pts, time_base, self._clock)
+        return self.place(None if pts is None or time_base is None else _ticks(pts, time_base, self._clock))
+
+    def place(self, own: int | None) -> int:
+        """The time of a frame, if what its source says is in units of the clock already; None: it says nothing."""
         if self._last is None:
             self._began = self._now()
             at = 0
