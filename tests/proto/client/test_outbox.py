@@ -168,6 +168,8 @@ class TestChecks:
         small = desk.enqueue(number(2))
         desk.connect(cap=200)
         assert desk.outcome(large).code == "oversized"
+        size = int(desk.outcome(large).message.split()[0])
+        assert 300 < size < 500
         assert desk.sent() == [(2, False)]
         assert small not in desk.answers
         assert desk.forgotten == [1]

@@ -8,7 +8,16 @@ import msgspec
 import pytest
 from outbox_kit import Desk, number
 
-from metered_proto.client.outbox import OF_THE_CHANNEL, TRIES, Delivered, Dropped, Entry, Loaded, Refused
+from metered_proto.client.outbox import (
+    OF_THE_CHANNEL,
+    TRIES,
+    Delivered,
+    Dropped,
+    Entry,
+    Loaded,
+    OutboxCounters,
+    Refused,
+)
 from metered_proto.machine import SECOND, Deadline
 from metered_proto.settings import BatchOptions
 
@@ -24,7 +33,8 @@ class TestBatches:
         assert desk.sent() == [[(0, False), (1, False), (2, False)]]
         desk.ack("o1")
         assert [op in desk.answers for op in ops] == [True, True, True, False]
-        assert desk.queue.counters.publishes == 1
+        assert desk.queue.counters == OutboxCounters(delivered=3, publishes=1)
+        assert desk.queue.counters.delivered == 3
 
     def test_others_when_their_oldest_has_waited_long_enough(self) -> None:
         desk = Desk(batch=self.options())
