@@ -22,8 +22,9 @@ def answer(ufrag: str = "wxyz") -> RtcDescription:
 def test_they_wait_in_order_and_an_offer_makes_all_before_it_void() -> None:
     inbox = Inbox(SECOND)
     assert inbox.first is None
-    inbox.put(answer("one"))
+    one = inbox.put(answer("one"))
     inbox.put(answer("two"))
+    assert inbox.first is one
     assert inbox.ufrags == ["one", "two"]
     assert [inbox.take().ufrags, inbox.take().ufrags] == [("one",), ("two",)]
     inbox.put(answer("three"))

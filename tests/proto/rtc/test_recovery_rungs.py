@@ -22,7 +22,7 @@ def test_a_good_connection_long_ago_makes_only_the_first_rebuild_quick() -> None
     assert waits == [0, SECOND, 2 * SECOND], "nothing came up in between"
 
 
-@pytest.mark.parametrize(("lasted", "wait"), [(STEADY, 0), (STEADY - 1, SECOND)])
+@pytest.mark.parametrize(("lasted", "wait"), [(STEADY + 1, 0), (STEADY, 0), (STEADY - 1, SECOND)])
 def test_how_long_is_a_while(lasted: int, wait: int) -> None:
     recovery = Recovery((0, 1, 2))
     recovery.climb(0)
