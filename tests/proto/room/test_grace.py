@@ -77,3 +77,18 @@ def test_all_at_once() -> None:
     assert 2 in graces
     graces.clear()
     assert graces.next is None
+
+
+def test_it_is_over_for_whoever_looks_late_too() -> None:
+    graces = Graces(10, 3)
+    graces.begin(0, 1)
+    assert graces.due(micros(3) + 1) == ([1], [])
+
+
+def test_a_count_that_goes_back_is_no_sign_of_life() -> None:
+    # A connection that was rebuilt counts from nothing.
+    graces = Graces(10, 3)
+    graces.begin(0, 1)
+    graces.measured(0, 1, 500)
+    graces.measured(micros(2), 1, 100)
+    assert graces.due(micros(3)) == ([1], [])
