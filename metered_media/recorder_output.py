@@ -60,8 +60,12 @@ class Container:
         began: float,
     ) -> None:
         container_format = "matroska" if format.suffix == "mkv" else format.suffix
-        # `file:`, since a name may look like a protocol of FFmpeg's.
-        self._container = av.open(f"file:{path}", "w", format=container_format, options=dict(format.options))
+        self._file = _File(path)
+        try:
+            self._container = av.open(self._file, "w", format=container_format, options=dict(format.options))
+        except BaseException:
+            self._file.close()
+            raise
         self._container.metadata["creation_time"] = datetime.fromtimestamp(began, UTC).isoformat()
         self._options = options
         self._samples = 0
@@ -73,7 +77,7 @@ class Container:
             if sound:
                 self._audio = self._add_audio(format.audio[0])
         except BaseException:
-            self._container.close()
+            self._end()
             raise
 
     def _add_audio(self, encoder: str) -> AudioStream:
@@ -128,11 +132,48 @@ class Container:
     def close(self) -> None:
         """See `Output`."""
         try:
+            self._flush()
+        except (av.FFmpegError, OSError):
+            if self._file.error is None:
+                raise
+        if self._file.error is not None:
+            raise self._file.error
+
+    def _flush(self) -> None:
+        try:
             for stream in (self._video, self._audio):
                 if stream is not None:
                     self._container.mux(stream.encode(None))
         finally:
+            self._end()
+
+    def _end(self) -> None:
+        try:
             self._container.close()
+        finally:
+            self._file.close()
+
+
+class _File:
+    """What FFmpeg writes to. `error` keeps what went wrong: of the end of an mp4 FFmpeg does not tell."""
+
+    def __init__(self, path: Path) -> None:
+        self.error: OSError | None = None
+        self._file = path.open("wb", buffering=0)  # what was written survives us
+        self.seek, self.tell = self._file.seek, self._file.tell
+
+    def write(self, data: bytes) -> int:
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            self.error = self.error or error
+            raise
+        return len(data)
+
+    def close(self) -> None:
+        self._file.close()
 
 
 class WaveFile:

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import wave
 from fractions import Fraction
 from pathlib import Path
@@ -34,6 +35,7 @@ from metered_media import (
 )
 from metered_media.recorder_file import FileWriter, most_queued, stretched
 from metered_media.recorder_format import FORMATS, RecordingOptions
+from metered_media.recorder_output import open_output
 from testbed.clips import clip
 from testbed.tracks import BLUE, GREEN, RED, Colour, ColourTrack, colour_of, has_pitch, is_colour
 
@@ -311,6 +313,18 @@ async def test_a_disk_that_is_full(tmp_path: Path) -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(fill, "a.wav")
         tasks.start_soon(fill, "a.mp4")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_a_disk_that_is_full_at_the_very_end(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    path.symlink_to("/dev/full")
+    output = open_output(path, FORMATS[suffix], RecordingOptions(), None, True, time.time())
+    with contextlib.suppress(OSError):
+        output.sound(bytes(4 * 960))  # too little for an mp4 to write anything yet
+    with pytest.raises(OSError, match="No space left"):
+        output.close()
 
 
 @one_loop
