@@ -68,7 +68,10 @@ _RULES: Final = (
 _BY_PLACE: Final = ("bearer", "user", "first", "second", "value", "ice", "crypto", "login", "query")
 _BY_LOOK: Final = re.compile("|".join(_RULES[:2]))
 # What has to stand in a line for any of these rules to find something: any of these, ...
-_TRIGGERS: Final = (b"_live_", b"redential", b"ecret", b'oken":', b"oken\\")
+_TRIGGERS: Final = (b"_live_", b"redential", b"ecret")
+# ... any of those behind something that is looked for once for both, ...
+_SHARED: Final = b"oken"
+_SHARED_TRIGGERS: Final = (b'oken":', b"oken\\")
 # ... or any of those behind a character that is rare, and which is looked for in no time.
 _RARE_TRIGGERS: Final = (
     (b"=", (b"ice-pwd", b"=crypto", b"?key=", b"&key=", b"?token=", b"&token=")),
@@ -123,6 +126,8 @@ class Pseudonyms:
         for trigger in self._triggers:
             if text.rfind(trigger) >= 0:  # backwards: CPython is quicker so
                 return True
+        if text.rfind(_SHARED) >= 0 and any(trigger in text for trigger in _SHARED_TRIGGERS):
+            return True
         return any(rare in text and any(trigger in text for trigger in triggers) for rare, triggers in _RARE_TRIGGERS)
 
     def replace(self, text: str) -> str:

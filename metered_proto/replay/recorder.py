@@ -14,7 +14,7 @@ Secrets are looked for in many lines at once, and most have none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -101,17 +101,16 @@ class Recorder:
         self._handle = machine.handle
         self._sink = sink
         self._pseudonyms = Pseudonyms(key)
-        self._parts: list[bytes] = []  # of lines; the last part of a line ends in `}` and a line feed
-        self._lines = 0
+        self._lines: list[bytes] = []  # without their line feeds
         self._held = 0
-        self._open = False  # the latest step still lacks its end: its deadline may be asked for
+        self._latest = b""  # the line of the latest step, for as long as its deadline may be asked for
         self._flush_at: Micros = HELD_FOR
         self.steps = 0
         self._learn(plan)
         self._header = header_tree(plan, library, started)
         self._segment = segment
         self._segment_left = segment[0] if segment is not None else 0
-        self._put(encode_json(self._header) + b"\n")
+        self._put(encode_json(self._header))
 
     # --- as a machine ---
 
@@ -119,17 +118,17 @@ class Recorder:
     def deadline(self) -> Deadline | None:
         """The machine's."""
         deadline = self.machine.deadline
-        if self._open:
-            self._open = False
-            self._parts.append(b',"deadline":' + encode_json(deadline) + _END)
+        if self._latest:
+            self._lines.append(b'%b,"deadline":%b}' % (self._latest[:-1], encode_json(deadline)))
+            self._latest = b""
         return deadline
 
     def handle(self, now: Micros, fact: Fact) -> list[Order]:
         """Have the machine take in a fact. What it raises, this raises."""
-        if self._open:
-            self._parts.append(_END)
+        if self._latest:
+            self._lines.append(self._latest)
+            self._latest = b""
         if self._held > HELD or now >= self._flush_at:
-            self._open = False
             self._flush_at = now + HELD_FOR
             self._hand_out()
             if self._segment is not None and self._segment_left <= 0:
@@ -139,23 +138,22 @@ class Recorder:
         try:
             orders = self._handle(now, fact)
         except Exception as error:
-            self._open = False
-            self._put(raised_line(now, fact, error) + _END)
+            self._put(raised_line(now, fact, error))
             self.steps += 1
             raise
         line = step_line(now, plainly_asked(fact) if type(fact) is LinkAsked else fact, orders)
-        self._parts.append(line)
+        if b"\n" in line:
+            line = _one_line(line)
+        self._latest = line
         self._held += len(line)
-        self._lines += 1
         self.steps += 1
-        self._open = True
         return orders
 
     def beside(self, now: Micros, fact: Fact, orders: Sequence[Order]) -> None:
         """Write down a step that somebody took past `handle`; whoever rebuilds the machine knows how."""
         self.flush()
         self.steps += 1
-        self._put(step_line(now, fact, orders) + _END)
+        self._put(step_line(now, fact, orders))
 
     # --- what is held ---
 
@@ -166,24 +164,24 @@ class Recorder:
 
     def flush(self) -> None:
         """Give the sink all there is."""
-        if self._open:
-            self._parts.append(_END)
-            self._open = False
+        if self._latest:
+            self._lines.append(self._latest)
+            self._latest = b""
         self._hand_out()
 
     def _put(self, line: bytes) -> None:
-        self._parts.append(line)
+        self._lines.append(_one_line(line))
         self._held += len(line)
-        self._lines += 1
 
     def _hand_out(self) -> None:
-        if not self._parts:
+        lines = self._lines
+        if not lines:
             return
-        parts, lines = self._parts, self._lines
-        self._parts, self._lines, self._held = [], 0, 0
-        text = b"".join(parts)
-        if self._pseudonyms.suspects(text) or text.count(b"\n") != lines:
-            text = b"".join(map(self._cleaned, _whole_lines(parts)))
+        self._lines, self._held = [], 0
+        lines.append(b"")
+        text = b"\n".join(lines)
+        if self._pseudonyms.suspects(text):
+            text = b"\n".join(map(self._cleaned, lines))
         self._segment_left -= len(text)
         self._sink(text)
 
@@ -195,17 +193,12 @@ class Recorder:
             return
         begin()
         self._segment_left = size
-        self._put(encode_json({**self._header, "at": now, "steps": self.steps, "state": nodes}) + b"\n")
+        self._put(encode_json({**self._header, "at": now, "steps": self.steps, "state": nodes}))
         self._hand_out()
         self._segment_left = size  # whatever the header takes: else a large state would be written over and over
 
     def _cleaned(self, line: bytes) -> bytes:
-        body = line[:-1]
-        if b"\n" in body:  # between the parts of a JSON text that somebody else wrote; in a string there cannot be one
-            body = body.replace(b"\n", b" ")
-        if self._pseudonyms.suspects(body):
-            body = self._pseudonyms.replace(body.decode()).encode()
-        return body + b"\n"
+        return self._pseudonyms.replace(line.decode()).encode() if self._pseudonyms.suspects(line) else line
 
     # --- secrets that are known by where they are ---
 
@@ -220,31 +213,22 @@ class Recorder:
                 self._pseudonyms.learn(key.key)
 
 
-_END: Final = b"}\n"
-
-
-def _whole_lines(parts: list[bytes]) -> Iterator[bytes]:
-    """The lines that parts make up. A line feed within a part is none of ours."""
-    begun: list[bytes] = []
-    for part in parts:
-        begun.append(part)
-        if part.endswith(_END):
-            yield b"".join(begun)
-            begun = []
-
-
 # --- lines --------------------------------------------------------------------------------------------------
 
 
 class _Step(msgspec.Struct):
     at: Micros
     fact: Any
-    orders: list[Any]
+    orders: Sequence[Any]
 
 
 class _Send(msgspec.Struct, tag="Send"):
     link: int
     payload: msgspec.Raw
+
+
+# What a publish makes: to the letter what `_Step` would be written as.
+_WITH_SEND: Final = b'{"at":%d,"fact":%b,"orders":[{"type":"Send","link":%d,"payload":%b}]}'
 
 
 class _Broadcast(msgspec.Struct, tag="Broadcast"):
@@ -277,19 +261,31 @@ def header_tree(plan: Plan, library: str, started: float | None) -> dict[str, An
 
 
 def step_line(now: Micros, fact: Fact, orders: Sequence[Order]) -> bytes:
-    """The line of a step, without its end: `}`, or a deadline and then that."""
+    """The line of a step, without a line feed. A deadline goes ahead of its last character."""
     try:
-        if (check := _FACTS.get(type(fact))) is None or not check(fact):
+        check = _FACTS[type(fact)]
+        if check is not None and not check(fact):
             raise _NotQuickError
-        return encode_json(_Step(now, fact, [_ORDERS[type(order)](order) for order in orders]))[:-1]
+        if len(orders) == 1:
+            order = orders[0]
+            if type(order) is Send:
+                return _WITH_SEND % (now, encode_json(fact), order.link, order.payload)
+            quick = _ORDERS[type(order)]
+            return encode_json(_Step(now, fact, orders if quick is None else [quick(order)]))
+        return encode_json(_Step(now, fact, list(map(_quickly, orders))))
     except (KeyError, _NotQuickError, *BAD_JSON):
         pass
-    return b'{"at":%d,"marks":true,"fact":%b,"orders":[%b]' % (now, _written(fact), b",".join(map(_written, orders)))
+    return b'{"at":%d,"marks":true,"fact":%b,"orders":[%b]}' % (now, _written(fact), b",".join(map(_written, orders)))
+
+
+def _one_line(line: bytes) -> bytes:
+    """Line feeds stand between the parts of a JSON text that somebody else wrote; in a string there cannot be one."""
+    return line.replace(b"\n", b" ")
 
 
 def raised_line(now: Micros, fact: Fact, error: Exception) -> bytes:
     """The line of a step that the machine refused."""
-    return b'{"at":%d,"marks":true,"fact":%b,"raised":%b' % (now, _written(fact), _written(error))
+    return b'{"at":%d,"marks":true,"fact":%b,"raised":%b}' % (now, _written(fact), _written(error))
 
 
 def _written(value: Any) -> bytes:
@@ -297,10 +293,6 @@ def _written(value: Any) -> bytes:
         return encode_json(tree(value))
     except BAD_JSON:  # an application's data, nested too deeply for us
         return encode_json({"$": "unknown", "kind": type(value).__name__})
-
-
-def _always(fact: Any) -> bool:
-    return True
 
 
 _STR: Final = frozenset({str})
@@ -322,23 +314,19 @@ def _all_text(fact: Received) -> bool:
     return type(payloads[0]) is str if len(payloads) == 1 else _STR.issuperset(map(type, payloads))
 
 
-# Facts and orders that `msgspec` writes so that they can be read back, where the test here says so.
-_FACTS: Final[dict[type[Fact], Callable[[Any], bool]]] = {
+# Facts that `msgspec` writes so that they can be read back: always, or where the test here says so.
+_FACTS: Final[dict[type[Fact], Callable[[Any], bool] | None]] = {
     Received: _all_text,
     Asked: lambda fact: type(fact.call) in _QUICK_CALLS,
-    Woken: _always,
-    Heard: _always,
-    LinkAsked: _always,
-    LinkUp: _always,
-    LinkDown: _always,
-    LinkBlocked: _always,
-    LinkDrained: _always,
-    Withdrawn: _always,
+    Woken: None,
+    Heard: None,
+    LinkAsked: None,
+    LinkUp: None,
+    LinkDown: None,
+    LinkBlocked: None,
+    LinkDrained: None,
+    Withdrawn: None,
 }
-
-
-def _as_it_is(order: Any) -> Any:
-    return order
 
 
 def _quick_answer(order: Answer) -> Answer:
@@ -363,15 +351,21 @@ def _quick_tell_all(order: TellAll) -> TellAll:
     raise _NotQuickError
 
 
-_ORDERS: Final[dict[type[Order], Callable[[Any], Any]]] = {
+def _quickly(order: Order) -> Any:
+    quick = _ORDERS[type(order)]
+    return order if quick is None else quick(order)
+
+
+# Orders that `msgspec` writes so that they can be read back: as they are, or as what is made of them here.
+_ORDERS: Final[dict[type[Order], Callable[[Any], Any] | None]] = {
     Send: lambda order: _Send(order.link, msgspec.Raw(order.payload)),
     Broadcast: lambda order: _Broadcast(order.links, msgspec.Raw(order.payload), order.skip),
-    AnswerAll: _as_it_is,
+    AnswerAll: None,
     Answer: _quick_answer,
     Tell: _quick_tell,
     TellAll: _quick_tell_all,
-    PingLink: _as_it_is,
-    AcceptLink: _as_it_is,
-    CloseLink: _as_it_is,
-    Abandon: _as_it_is,
+    PingLink: None,
+    AcceptLink: None,
+    CloseLink: None,
+    Abandon: None,
 }

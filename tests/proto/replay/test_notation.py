@@ -281,7 +281,7 @@ class TestTheShortWay:
         ],
     )
     def test_comes_back(self, fact: Fact, orders: list[Order]) -> None:
-        line = step_line(5, fact, orders) + b"}"
+        line = step_line(5, fact, orders)
         assert b'"marks"' not in line
         read = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
         assert read_value(read["fact"], marks=False) == fact
@@ -298,7 +298,7 @@ class TestTheShortWay:
         ],
     )
     def test_what_takes_the_long_way(self, fact: Fact, orders: list[Order]) -> None:
-        line = step_line(5, fact, orders) + b"}"
+        line = step_line(5, fact, orders)
         assert b'"marks"' in line
         read = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
         assert read_value(read["fact"]) == fact
@@ -309,7 +309,7 @@ class TestTheShortWay:
         for _ in range(100_000):
             deep = [deep]
         line = step_line(1, Woken(), [Tell(Message("a", "b", deep))])
-        assert line.endswith(b'"orders":[{"$":"unknown","kind":"Tell"}]')
+        assert line.endswith(b'"orders":[{"$":"unknown","kind":"Tell"}]}')
 
 
 class TestHostileText:
