@@ -62,6 +62,16 @@ def test_who_is_gone_is_not_waited_for() -> None:
     assert (other.op, other.error) == (7, None)
 
 
+def test_whoever_goes_takes_nobody_else_along() -> None:
+    for left in "abc":
+        replacements = Replacements()
+        replacements.begin(7, SWAP, {-1: "a", -2: "b", -3: "c"})
+        assert replacements.gone(left) == []
+        first, last = (op for op, member in ((-1, "a"), (-2, "b"), (-3, "c")) if member != left)
+        assert replacements.answered(first, None) == []
+        assert [over.op for over in replacements.answered(last, None)] == [7]
+
+
 def test_withdrawn_and_abandoned() -> None:
     replacements = Replacements()
     replacements.begin(7, SWAP, {-1: "a"})
