@@ -12,7 +12,7 @@ from metered_proto.errors import RecordingFileError
 from metered_proto.machine import Deadline, Machine, Micros
 from metered_proto.replay.diff import show_divergence
 from metered_proto.replay.machines import BUILDERS, Build, PlainPlan, resumed
-from metered_proto.replay.notation import BAD_JSON, encode_json, tree
+from metered_proto.replay.notation import encode_json, tree
 from metered_proto.replay.reading import Header, Recording, Step
 from metered_proto.replay.recorder import step_line
 from metered_proto.replay.state import thaw
@@ -113,17 +113,17 @@ class Player:
 def rebuild(header: Header, *, machines: Mapping[str, Build] | None = None) -> Machine:
     """The machine of a recording, as it was when that begins. Raises `RecordingFileError` if it cannot be made."""
     plan = header.plan
-    try:
-        if len(header.state):
-            return resumed(plan, thaw(msgspec.json.decode(header.state)))
-        if isinstance(plan, PlainPlan):
-            return (machines or {})[plan.name](plan)
-        return BUILDERS[type(plan)](plan)
-    except KeyError:
+    build = (machines or {}).get(plan.name) if isinstance(plan, PlainPlan) else BUILDERS.get(type(plan))
+    state = header.state
+    if build is None and not len(state):
         name = plan.name if isinstance(plan, PlainPlan) else type(plan).__name__
-        raise RecordingFileError(1, f"nothing makes a machine called {name[:100]}") from None
-    except BAD_JSON as error:
-        raise RecordingFileError(1, f"no machine can be made of the plan: {type(error).__name__}") from None
+        raise RecordingFileError(1, f"nothing makes a machine called {name[:100]}")
+    try:
+        if build is None or len(state):
+            return resumed(plan, thaw(msgspec.json.decode(state)))
+        return build(plan)
+    except Exception as error:  # the fields of a plan are whatever the file says, of any type
+        raise RecordingFileError(1, f"no machine can be made of the plan: {type(error).__name__}") from error
 
 
 def _is_written(step: Step, orders: list[Any]) -> bool:

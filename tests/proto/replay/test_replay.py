@@ -212,6 +212,12 @@ class TestHostileFiles:
         with pytest.raises(RecordingFileError, match="plain"):
             replay(Recording.of(b"".join(chunks)))
 
+    def test_a_plan_whose_fields_are_of_another_type(self) -> None:
+        data = client_run().data
+        assert b'"outbox":null' in data
+        with pytest.raises(RecordingFileError, match="no machine can be made"):
+            replay(Recording.of(data.replace(b'"outbox":null', b'"outbox":true', 1)))
+
     @each_row("at", range(0, 4000, 37))
     def test_a_byte_that_is_another(self, at: int) -> None:
         data = client_run().data
