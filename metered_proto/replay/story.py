@@ -13,13 +13,14 @@ from typing import Any, Final, Literal
 import msgspec
 
 from metered_proto.client.calls import Close, Connect, FetchToken
+from metered_proto.errors import RecordingFileError
 from metered_proto.events import ConnectionReset, Disconnected, GoingAway, NegotiationError, StateChange
-from metered_proto.facts import Asked, LinkDown
+from metered_proto.facts import Asked, LinkDown, Received, Woken
 from metered_proto.machine import SECOND, Deadline, Micros
 from metered_proto.orders import Begin, CloseLink, Note, OpenLink, Order, RefuseLink, Tell, TellAll
 from metered_proto.replay.machines import RoomPlan
 from metered_proto.replay.reading import Header, Step
-from metered_proto.replay.transcript import clean
+from metered_proto.replay.transcript import ODD_TYPES, clean
 from metered_proto.room.words import AddTrack, AtPeer, Leave, MemberJoined, MemberLeft, OpenDataChannel, RemoveTrack
 from metered_proto.wire.close_codes import SYMBOLIC_NAMES
 
@@ -60,10 +61,13 @@ class Cause(msgspec.Struct, frozen=True):
 
 
 def explain(header: Header, steps: Iterable[Step]) -> list[Cause]:
-    """What there is to explain, in order."""
+    """What there is to explain, in order. Raises `RecordingFileError` for a file that cannot be read."""
     teller = _Teller(header)
     for step in steps:
-        teller.take(step)
+        try:
+            teller.take(step)
+        except Exception:  # what stands in a file may be of any type
+            raise RecordingFileError(step.line, ODD_TYPES) from None
     return teller.end()
 
 
@@ -231,8 +235,11 @@ class _Teller:
         member = self._member(peer_id)
         match event:
             case StateChange(before, to):
+                why = self._peer_reason(step, peer_id, to)
+                if before == "idle" and to == "closed":
+                    why = f"{why}; it was idle until then: {self._idle(peer_id)}"
                 member.state, member.since = to, step.at
-                self._say(f"peer {peer_id}: {before} → {to}", self._peer_reason(step, to), "peer")
+                self._say(f"peer {peer_id}: {before} → {to}", why, "peer")
             case ConnectionReset():
                 self._say(f"peer {peer_id}: its connection was replaced", "the one before had been lost", "peer")
             case NegotiationError(error):
@@ -241,16 +248,17 @@ class _Teller:
             case _:
                 pass
 
-    def _peer_reason(self, step: Step, to: str) -> str:
+    def _peer_reason(self, step: Step, peer_id: str, to: str) -> str:
         fact = step.fact
         name = type(fact).__name__
         match to:
             case "connected":
                 return "its connection came up"
             case "reconnecting":
-                return "its connection was lost, or is being replaced"
+                why = _why_lost(step, peer_id)
+                return f"its connection was lost: {why}" if why else "its connection is being replaced by another one"
             case "closed":
-                return "it left, we left, or its connection could not be brought back"
+                return _why_closed(step, peer_id)
             case "connecting":
                 if isinstance(fact, Asked):
                     return f"the application asked for something to send: {type(fact.call).__name__}"
@@ -266,7 +274,7 @@ class _Teller:
             return []
         for peer_id, member in self._members.items():
             if member.state == "idle":
-                self._say(f"peer {peer_id} is idle", self._idle(peer_id, member), "peer")
+                self._say(f"peer {peer_id} is idle", self._idle(peer_id), "peer")
             elif member.state in ("connecting", "reconnecting"):
                 waited = (self._step.at - member.since) / SECOND
                 why = f"for {waited:.1f} s: the connection has not come up, {member.failures} negotiations failed"
@@ -276,13 +284,38 @@ class _Teller:
             self._say("it is not connected at the end", f"{self._lost}{wait}", "connection")
         return list(self._causes)
 
-    def _idle(self, peer_id: str, member: _Member) -> str:
+    def _idle(self, peer_id: str) -> str:
         plan = self._header.plan
         if isinstance(plan, RoomPlan) and not plan.webrtc:
             return "media and data channels are not installed here"
         if not self._tracks and peer_id not in self._channels:
             return "we have no track and no data channel for it, and it has offered nothing"
         return "we have something to send, and wait: for its offer, for our turn, or for the way over the relay"
+
+
+def _why_lost(step: Step, peer_id: str) -> str:
+    """What the machine of a peer noted when it lost its connection."""
+    for order in step.orders:
+        match order:
+            case Note(_, "peer connection lost", {"peer": str(peer), "why": str(why)}) if peer == peer_id:
+                return why
+    return ""
+
+
+def _why_closed(step: Step, peer_id: str) -> str:
+    match step.fact:
+        case Asked(_, call):
+            return f"the application asked for it: {type(call).__name__}"
+        case Woken() if _left(step, peer_id):
+            return "it was away for too long"
+        case Received() if _left(step, peer_id):
+            return "the server says that it left"
+    why = _why_lost(step, peer_id)
+    return f"its connection could not be brought back: {why}" if why else "we are not in the room any more"
+
+
+def _left(step: Step, peer_id: str) -> bool:
+    return any(isinstance(order, Tell) and order.event == MemberLeft(peer_id) for order in step.orders)
 
 
 def _code_and_reason(context: dict[str, Any]) -> tuple[int, str]:

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
+from metered_proto.errors import RecordingFileError
 from metered_proto.facts import (
     Asked,
     EffectDone,
@@ -47,6 +48,8 @@ from metered_proto.replay.diff import one_line
 from metered_proto.replay.reading import Step
 from metered_proto.room.words import AtPeer
 
+ODD_TYPES: Final = "a field of another type than it has"
+
 Lane: TypeAlias = Literal["application", "machine", "network", "engine", "log"]
 
 LANES: Final[tuple[Lane, ...]] = ("application", "machine", "network", "engine")
@@ -68,7 +71,7 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 def transcript(steps: Iterable[Step]) -> Iterator[Entry]:
-    """The entries of some steps, like ones in a row counted together."""
+    """The entries of some steps, like ones in a row counted together. Raises `RecordingFileError` for odd ones."""
     last: Entry | None = None
     for entry in _entries(steps):
         if last is not None and _alike(last, entry):
@@ -87,11 +90,18 @@ def _alike(one: Entry, other: Entry) -> bool:
 
 def _entries(steps: Iterable[Step]) -> Iterator[Entry]:
     for step in steps:
-        yield from _told(step)
-        if step.raised is not None:
-            yield _entry(step, "machine", "application", f"raises {one_line(step.raised)}", "trouble")
-        for order in step.orders:
-            yield from _ordered(step, order)
+        try:
+            yield from list(_of_step(step))
+        except Exception:  # what stands in a file may be of any type
+            raise RecordingFileError(step.line, ODD_TYPES) from None
+
+
+def _of_step(step: Step) -> Iterator[Entry]:
+    yield from _told(step)
+    if step.raised is not None:
+        yield _entry(step, "machine", "application", f"raises {one_line(step.raised)}", "trouble")
+    for order in step.orders:
+        yield from _ordered(step, order)
 
 
 def _entry(step: Step, source: Lane, target: Lane, text: str, level: Any = "usual", count: int = 1) -> Entry:

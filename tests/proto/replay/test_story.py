@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -9,7 +10,7 @@ from runs_kit import KEY
 from table_kit import each_row
 
 from metered_proto.client import Close, Connect, FetchToken, Publish
-from metered_proto.errors import IceRecoveryExhaustedError, NotConnectedError
+from metered_proto.errors import IceRecoveryExhaustedError, NotConnectedError, RecordingFileError
 from metered_proto.events import (
     ConnectionReset,
     Disconnected,
@@ -56,6 +57,7 @@ from metered_proto.replay.diff import one_line
 from metered_proto.room import (
     AddTrack,
     AtPeer,
+    Leave,
     MemberJoined,
     MemberLeft,
     OpenDataChannel,
@@ -87,6 +89,33 @@ def why(plan: Plan, *told: tuple[Fact, list[Order]], **more: Any) -> list[str]:
 def said(fact: Fact, *orders: Order) -> list[str]:
     entries = transcript(steps((fact, list(orders))))
     return [f"{entry.source} → {entry.target}: {entry.text} × {entry.count}" for entry in entries]
+
+
+@each_row(
+    ("fact", "order"),
+    [
+        (Woken(), Note("warning", "connection lost", 5)),  # type: ignore[arg-type]
+        (Woken(), Note("error", "could not connect", [])),  # type: ignore[arg-type]
+        (LinkDown(1, [], ""), Heard(1)),  # type: ignore[arg-type]
+        (Received(1, 5), Heard(1)),  # type: ignore[arg-type]
+    ],
+)
+def test_fields_of_other_types_are_an_error_of_the_file(fact: Fact, order: Any) -> None:
+    odd = steps((Woken(), []), (fact, [order]))
+    found = {
+        _line_of_the_error(lambda: explain(header(ROOM), odd)),
+        _line_of_the_error(lambda: list(transcript(odd))),
+    }
+    assert 3 in found
+    assert found <= {3, None}
+
+
+def _line_of_the_error(read: Callable[[], object]) -> int | None:
+    try:
+        read()
+    except RecordingFileError as error:
+        return error.line
+    return None
 
 
 class TestWhoSaidWhat:
@@ -211,12 +240,33 @@ class TestWhy:
         assert "peer p: idle → connecting: the application asked for something to send: AddTrack" in found
         assert "peer p: idle → connecting: it made an offer" in found
         assert "peer p: idle → connecting: a timer ran out: it is our turn to offer" in found
-        assert "peer p: x → closed: it left, we left, or its connection could not be brought back" in found
+        assert "peer p: x → closed: we are not in the room any more" in found
         assert "peer p: x → y: after Woken" in found
         assert "peer p: its connection was replaced: the one before had been lost" in found
         assert any(text.startswith("peer p: a negotiation failed: IceRecoveryExhaustedError") for text in found)
         assert "peer p is still reconnecting: for 0.0 s: the connection has not come up, 1 negotiations failed" in found
         assert any(text.startswith("peer q is idle: we have something to send, and wait") for text in found)
+        gone = [at(StateChange("connected", "closed")), Tell(MemberLeft("p"))]
+        lost = Note("info", "peer connection lost", {"why": "it failed", "peer": "p"})
+        found = why(
+            ROOM,
+            (Woken(), [lost, at(StateChange("connected", "reconnecting"))]),
+            (Woken(), [at(StateChange("connected", "reconnecting"))]),
+            (Woken(), [lost, at(StateChange("reconnecting", "closed"))]),
+            (Woken(), gone),
+            (Received(1, []), gone),
+            (Received(1, []), [at(StateChange("idle", "closed")), Tell(MemberLeft("p"))]),
+            (Asked(1, Leave()), [at(StateChange("x", "closed"))]),
+        )
+        assert found[0] == "peer p: connected → reconnecting: its connection was lost: it failed"
+        assert found[1] == "peer p: connected → reconnecting: its connection is being replaced by another one"
+        assert found[2] == "peer p: reconnecting → closed: its connection could not be brought back: it failed"
+        assert found[3] == "peer p: connected → closed: it was away for too long"
+        assert found[4] == "peer p: connected → closed: the server says that it left"
+        assert found[5].startswith(
+            "peer p: idle → closed: the server says that it left; it was idle until then: we have"
+        )
+        assert found[6] == "peer p: x → closed: the application asked for it: Leave"
         found = why(ROOM, (Woken(), [Tell(MemberJoined("p", None)), Tell(MemberLeft("p"))]))
         assert found == []
         gone = (Asked(2, RemoveTrack(1)), [])
