@@ -66,8 +66,13 @@ def run(target: str, *, inputs: int, seconds: int, seed: int) -> Report:
         time.monotonic() - began,
         _last(r" cov: (\d+)", said),
         _last(r"stat::peak_rss_mb: +(\d+)", said),
-        "" if ended.returncode == 0 else said[-4000:],
+        "" if ended.returncode == 0 else _fault(said),
     )
+
+
+def _fault(said: str) -> str:
+    """What a run said at its end, without its progress."""
+    return "\n".join(line for line in said.splitlines() if line.strip() and not line.startswith("#"))[-4000:]
 
 
 def _last(pattern: str, text: str) -> int:
