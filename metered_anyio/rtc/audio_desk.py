@@ -97,7 +97,9 @@ class AudioDesk(Desk[AudioLane]):
         if self._decoder is None:
             self._decoder = av.CodecContext.create(_DECODERS.get(codec, codec), "r")
         own: av.Packet[Any] = av.Packet(data)
-        own.pts, own.time_base = packet.pts, packet.time_base
+        own.pts = packet.pts
+        if packet.time_base is not None:
+            own.time_base = packet.time_base
         try:
             return cast(list[av.AudioFrame], self._decoder.decode(own))
         except (av.FFmpegError, ValueError) as error:

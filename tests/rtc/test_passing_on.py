@@ -246,6 +246,19 @@ async def test_sound_is_passed_on_and_encoded_for_others(executor: ThreadPoolExe
     out.close()
 
 
+async def test_packets_of_sound_need_no_times(executor: ThreadPoolExecutor) -> None:
+    class Timeless(Opus):
+        async def recv(self) -> Any:
+            return av.Packet(bytes(await super().recv()))
+
+    out = fan(Timeless(), executor)
+    for outlet in (viewer(out, "opus"), viewer(out, "PCMU")):
+        async with asyncio.timeout(20):
+            times = [(await outlet.next())[1] for _ in range(3)]
+        assert times == sorted(set(times))
+    out.close()
+
+
 class TestInACall:
     @pytest.mark.parametrize("codec", ["H264", "VP8"])
     async def test_packets_are_seen(self, codec: str) -> None:
