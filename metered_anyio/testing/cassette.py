@@ -58,6 +58,7 @@ class Cassette:
         self._changed: anyio.Event | None = None
         self._over = False
         self._playing = False
+        self._failed = False  # it has been said once
         self._rewritten = ""
 
     def client(self, **options: Any) -> SignallingClient:
@@ -97,11 +98,13 @@ class Cassette:
             return
         difference = self._compared.difference()
         if difference is not None:
+            self._failed = True
             raise AssertionError(f"{self.path.name}: {difference}")
 
     def finish(self) -> None:
         """At the end of a test: check, or put what was recorded in the place of the file."""
-        self.check()
+        if not self._failed:
+            self.check()
         if self._rewritten and os.path.exists(self._rewritten):
             os.replace(self._rewritten, self.path)
 

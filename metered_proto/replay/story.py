@@ -27,7 +27,7 @@ from metered_proto.wire.close_codes import SYMBOLIC_NAMES
 MEANINGS: Final = {
     1000: "the other side closed it in good order",
     1001: "the server is going away",
-    1006: "it ended without a close, as it does when a network, a machine or a process goes",
+    1006: "it ended without a close: a network, machine or process went",
     1008: "the server gave it up, as it does with one that reads too slowly",
     1009: "a message was too large",
     4000: "nothing arrived in time",
@@ -45,6 +45,9 @@ MEANINGS: Final = {
     503: "the server takes nobody in for now",
 }
 """What close codes and HTTP statuses mean, for people."""
+
+LOST: Final = "the connection is lost"
+FAILED: Final = "an attempt to connect failed"
 
 MAX_CAUSES: Final = 2000
 """Causes that are kept; the oldest go first."""
@@ -105,7 +108,17 @@ class _Teller:
         if isinstance(step.deadline, Deadline):
             self._deadline = step.deadline
             if self._lost is not None and step.deadline.why == "reconnect" and self._waits(step):
-                self._say("it waits before the next attempt", self._wait(step, step.deadline), "connection")
+                self._add(self._wait(step, step.deadline))
+
+    def _add(self, more: str) -> None:
+        """Say more of what went wrong with the connection in this step."""
+        for index in range(len(self._causes) - 1, -1, -1):
+            cause = self._causes[index]
+            if self._step is None or cause.step != self._step.number:
+                return
+            if cause.what in (LOST, FAILED):
+                self._causes[index] = msgspec.structs.replace(cause, why=f"{cause.why}; {more}")
+                return
 
     def _waits(self, step: Step) -> bool:
         lost = ("connection lost", "attempt failed")
@@ -113,10 +126,8 @@ class _Teller:
 
     def _wait(self, step: Step, deadline: Deadline) -> str:
         ahead = (deadline.at - step.at) / SECOND
-        rung = self._attempts + 1
-        number = f"attempt {rung} since the connection was lost, so rung {rung} of the ladder"
-        asked = f"; the server had asked for {self._going_away} ms" if self._going_away else ""
-        return f"{number}: {ahead:.2f} s{asked}"
+        asked = f" (the server had asked for {self._going_away} ms)" if self._going_away else ""
+        return f"next try, on rung {self._attempts + 1} of the ladder, in {ahead:.2f} s{asked}"
 
     def _say(self, what: str, why: str, kind: Any) -> None:
         assert self._step is not None
@@ -166,7 +177,7 @@ class _Teller:
             case RefuseLink(link, status, reason):
                 self._say(f"guest {link} is refused", self._meaning(status, reason), "guest")
             case Begin(_, FetchToken()):
-                self._say("a token is fetched", "one is asked for before every attempt to connect", "token")
+                self._say("a token is fetched", "each attempt to connect takes a fresh one", "token")
             case Note("warning", "connection lost" | "attempt failed" as message, context):
                 self._failed(message, context)
             case Note("error", "could not connect" | "disconnected for good" as message, context):
@@ -186,20 +197,18 @@ class _Teller:
             self._lost = self._down_because or self._meaning(code, reason)
             assert self._step is not None
             self._lost_at = self._step.at
-            self._say("the connection is lost", self._lost, "connection")
+            self._say(LOST, self._lost, "connection")
             return
         self._attempts += 1
         if "token provider" in reason:
             self._token_failures += 1
-            self._say("an attempt to connect failed", f"{reason}, for the {self._token_failures}. time", "token")
+            self._say(FAILED, f"{reason}, for the {self._token_failures}. time", "token")
         else:
-            self._say("an attempt to connect failed", self._meaning(code, reason), "connection")
+            self._say(FAILED, self._meaning(code, reason), "connection")
 
     def _opens(self, step: Step, link: int) -> None:
         if isinstance(step.fact, Asked):
             self._say(f"link {link} is opened", "the application asked for it", "connection")
-        elif self._lost is not None:
-            self._say(f"link {link} is opened", "the wait is over, and the connection is wanted back", "connection")
 
     def _told(self, step: Step, event: Any) -> None:
         match event:
@@ -207,7 +216,7 @@ class _Teller:
                 if self._lost is not None and self._online:
                     took = (step.at - self._lost_at) / SECOND
                     attempts = f"{self._attempts + 1} attempt{'s' * (self._attempts > 0)}"
-                    why = f"it had been lost because {self._lost}; coming back took {took:.2f} s and {attempts}"
+                    why = f"coming back took {took:.2f} s and {attempts}"
                     self._say("the connection is back", why, "connection")
                 self._online, self._lost, self._attempts, self._token_failures = True, None, 0, 0
                 self._going_away = None
