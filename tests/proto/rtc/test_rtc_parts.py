@@ -48,6 +48,8 @@ class TestOptions:
             ("rebuild_delays", (), ValueError),
             ("rebuild_delays", (0, -1), ValueError),
             ("rebuild_delays", (0, "1"), TypeError),
+            ("offer_retries", (0, -1), ValueError),
+            ("offer_retries", ("1",), TypeError),
         ],
     )
     def test_bad_ones(self, option: str, value: Any, error: type[Exception]) -> None:
