@@ -208,7 +208,7 @@ class Browser:
         await self._call("forgetGaps")
 
     async def stats(self, peer_id: str) -> list[dict[str, Any]]:
-        """The entries of `getStats()` for one remote."""
+        """The entries of `getStats()` for one remote; none as long as it is not there."""
         found: list[dict[str, Any]] = await self._call("stats", peer_id)
         return found
 

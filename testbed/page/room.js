@@ -310,12 +310,12 @@ const room = (() => {
 
   // --- looking closer ---
 
+  // Nothing as long as the remote is not there.
   async function stats(id) {
     const found = [];
-    (await remote(id).pc.getStats()).forEach((entry) => found.push(entry));
+    (await remote(id)?.pc.getStats())?.forEach((entry) => found.push(entry));
     return found;
   }
-
 
   return {
     join, leave, share, unshare, addTrack, removeTrack, replace, tracks, forgetGaps, stats,

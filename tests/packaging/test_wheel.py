@@ -87,7 +87,7 @@ def test_the_packages_and_nothing_else_are_in_it(wheel: Path) -> None:
     assert {folder for folder in folders if not folder.endswith(".dist-info")} == packages
     assert {f"{package}/py.typed" for package in packages} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
-    assert [name for name in names if "__pycache__" in name or "/test" in name] == []
+    assert [name for name in names if "__pycache__" in name or "/tests/" in name or "/test_" in name] == []
 
 
 def test_the_base_dependencies_are_the_five(wheel: Path) -> None:
