@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
@@ -104,7 +105,7 @@ class FrameIterator:
         self._reading.close()
 
 
-class ArrayIterator(Generic[T]):
+class ArrayIterator(ABC, Generic[T]):
     """Arrays that are made of a track in the background, from the first one that is asked for."""
 
     def __init__(self, track: Any, capacity: int) -> None:
@@ -151,8 +152,9 @@ class ArrayIterator(Generic[T]):
             weakref.finalize(self, self._pump.stop).atexit = False
         return self._pump
 
+    @abstractmethod
     def _converter(self) -> Converter[T]:
-        raise NotImplementedError
+        """What makes arrays of frames."""
 
 
 class AudioIterator(ArrayIterator["tuple[float, NDArray[numpy.int16]]"]):

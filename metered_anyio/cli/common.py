@@ -17,6 +17,7 @@ import anyio
 import typer
 
 from metered_anyio.logger import Logger, NoopLogger, StdlibLogger
+from metered_anyio.options import TokenProviderFn
 from metered_anyio.signalling_client import SignallingClient
 from metered_proto.settings import Outbox, ReconnectOptions
 from metered_proto.wire.tokens import read_expiry
@@ -93,6 +94,20 @@ class Server:
             raise Misuse("a key or a token is needed: --key, --token, METERED_KEY or METERED_TOKEN")
         return cls(url or from_environment("METERED_URL") or DEFAULT_URL, key, token)
 
+    def token_provider(self, on_expired: Callable[[], object]) -> TokenProviderFn | None:
+        """What gives the token, None without one. `on_expired` is called before an attempt whose token is over by now:
+        there is no other one."""
+        token = self.token
+        if token is None:
+            return None
+
+        async def same_token() -> str:
+            if (expiry := read_expiry(token)) is not None and expiry <= time.time():
+                on_expired()
+            return token
+
+        return same_token
+
     def client(
         self,
         *,
@@ -102,19 +117,11 @@ class Server:
         deduplicate: bool = False,
         on_expired: Callable[[], object] = lambda: None,
     ) -> SignallingClient:
-        """A client. `on_expired` is called before an attempt whose token is over by now: there is no other one."""
-        token = self.token
-
-        async def same_token() -> str:
-            assert token is not None
-            if (expiry := read_expiry(token)) is not None and expiry <= time.time():
-                on_expired()
-            return token
-
+        """A client. `on_expired` is as in `token_provider`."""
         try:
             return SignallingClient(
                 api_key=self.key,
-                token_provider=None if token is None else same_token,
+                token_provider=self.token_provider(on_expired),
                 url=self.url,
                 reconnect=reconnect,
                 logger=logger,

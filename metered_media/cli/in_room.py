@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import math
 import sys
-import time
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeAlias
 
@@ -24,7 +23,6 @@ from metered_proto.errors import WebRtcMissingError
 from metered_proto.events import FatalError, StateChange
 from metered_proto.rtc.absent import HOW_TO_INSTALL
 from metered_proto.settings import ReconnectOptions
-from metered_proto.wire.tokens import read_expiry
 
 FOREVER = ReconnectOptions(max_attempts=math.inf)
 
@@ -43,19 +41,11 @@ def need_media() -> None:
 
 
 def make_peer(server: Server, logger: Logger, on_expired: Callable[[], object]) -> MeteredPeer:
-    """A peer that comes back for ever. `on_expired` is called before an attempt whose token is over by now."""
-    token = server.token
-
-    async def same_token() -> str:
-        assert token is not None
-        if (expiry := read_expiry(token)) is not None and expiry <= time.time():
-            on_expired()
-        return token
-
+    """A peer that comes back for ever. `on_expired` is as in `Server.token_provider`."""
     try:
         return MeteredPeer(
             api_key=server.key,
-            token_provider=None if token is None else same_token,
+            token_provider=server.token_provider(on_expired),
             url=server.url,
             reconnect=FOREVER,
             logger=logger,
